@@ -1,0 +1,1 @@
+"""Real clients, real files: what arrives is what was sent."""

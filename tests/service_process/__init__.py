@@ -1,0 +1,1 @@
+"""The receiver as a process: start, drain, crash, full disk."""
