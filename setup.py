@@ -65,9 +65,8 @@ def main() -> None:
             extensions(build),
             include_path=["src"],
             compiler_directives={"language_level": 3, "linetrace": build == "coverage"},
-            force=changed,
+            force=changed,  # and a newer .c recompiles
         ),
-        options={"build_ext": {"force": changed}},
     )
     last_build.parent.mkdir(exist_ok=True)
     last_build.write_text(build)

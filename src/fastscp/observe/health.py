@@ -1,0 +1,43 @@
+"""Whether this process lives, and whether it is ready for associations.
+
+Enters: what each part says of itself. Leaves: two answers and the reasons for them.
+Never: an action. Who is not ready goes on serving the associations it has.
+"""
+
+import threading
+from collections.abc import Callable
+
+
+class Health:
+    """What each part of the process last said of itself. Thread-safe.
+
+    Ready is: at least one component has spoken, and none has a reason against it. Alive is: every watched part lives.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._components: dict[str, str | None] = {}
+        self._watched: dict[str, Callable[[], bool]] = {}
+
+    def set_ready(self, component: str, ok: bool, why: str = "") -> None:
+        """`component` is ready, or is not and says why (a fixed text: it is shown to whoever asks)."""
+        with self._lock:
+            self._components[component] = None if ok else (why or "not ready")
+
+    def watch(self, part: str, is_alive: Callable[[], bool]) -> None:
+        """Ask `is_alive` (a thread's, say) whenever somebody asks whether the process lives. It must not block."""
+        with self._lock:
+            self._watched[part] = is_alive
+
+    def reasons_not_ready(self) -> dict[str, str]:
+        """Reason by component; empty where ready."""
+        with self._lock:
+            if not self._components:
+                return {"service": "starting"}
+            return {component: why for component, why in self._components.items() if why is not None}
+
+    def dead_parts(self) -> list[str]:
+        """The watched parts that no longer live; empty where alive."""
+        with self._lock:
+            watched = list(self._watched.items())
+        return [part for part, is_alive in watched if not is_alive()]
