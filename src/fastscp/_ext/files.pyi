@@ -1,0 +1,26 @@
+"""Commit of a received instance to a file, in one call without the interpreter lock.
+
+Enters: an instance and two names. Leaves: a durable file under the final name, or nothing. Never: a half file under it.
+"""
+
+from fastscp._ext.part10 import Instance
+
+def commit_file(
+    instance: Instance,
+    temporary_fd: int,
+    root_fd: int,
+    temporary_path: bytes,
+    final_path: bytes,
+    *,
+    replace: bool,
+    fsync: bool,
+) -> None:
+    """Write what is in memory of the instance, fsync, rename, fsync of the directory. Missing directories of the final name are made.
+
+    Args:
+        temporary_fd: an open file that holds what was spilled, or -1: then `temporary_path` is created (mode 0640, exclusive).
+            Closed in every case.
+        root_fd: an open directory; both paths are relative to it and on its file system.
+        replace: False makes an existing final name a FileExistsError.
+    Raises OSError; the temporary file is then gone and the final name untouched.
+    """

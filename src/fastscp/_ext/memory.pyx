@@ -1,0 +1,156 @@
+# cython: language_level=3
+"""The memory that instances are received into.
+
+Enters: requests for segments. Leaves: memory, within the budget. Never: decides what to do when there is none.
+"""
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int CLOCK_REALTIME
+    int clock_gettime(int clock, timespec *now)
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_mutex_init(pthread_mutex_t *mutex, void *attributes)
+    int pthread_mutex_destroy(pthread_mutex_t *mutex)
+    int pthread_mutex_lock(pthread_mutex_t *mutex)
+    int pthread_mutex_unlock(pthread_mutex_t *mutex)
+    int pthread_cond_init(pthread_cond_t *condition, void *attributes)
+    int pthread_cond_destroy(pthread_cond_t *condition)
+    int pthread_cond_broadcast(pthread_cond_t *condition)
+    int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
+    void *MAP_FAILED
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t length)
+
+cdef size_t SMALLEST_BYTES = 65536
+cdef size_t LARGEST_BYTES = SMALLEST_BYTES << (SEGMENT_CLASSES - 1)
+
+SEGMENT_SIZES_BYTES = tuple(SMALLEST_BYTES << size_class for size_class in range(SEGMENT_CLASSES))
+
+
+cdef segment_t *_map_segment(int size_class) noexcept nogil:
+    # mmap and not malloc: a freed segment leaves the process at once, and the budget is what the process really holds.
+    cdef segment_t *segment = <segment_t *>malloc(sizeof(segment_t))
+    if segment is NULL:
+        return NULL
+    segment.capacity_bytes = SMALLEST_BYTES << size_class
+    segment.data = <unsigned char *>mmap(
+        NULL, segment.capacity_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0
+    )
+    if segment.data == <unsigned char *>MAP_FAILED:
+        free(segment)
+        return NULL
+    segment.size_class = size_class
+    return segment
+
+
+cdef void _unmap_segment(segment_t *segment) noexcept nogil:
+    munmap(segment.data, segment.capacity_bytes)
+    free(segment)
+
+
+cdef class BufferPool:
+    """A budget of memory, handed out in segments and reused warm. See memory.pyi."""
+
+    def __cinit__(self, limit_bytes, keep_bytes=33554432):
+        if limit_bytes < LARGEST_BYTES:
+            raise ValueError(f"limit_bytes must be at least {LARGEST_BYTES}")
+        if keep_bytes < 0:
+            raise ValueError("keep_bytes must not be negative")
+        self.limit = limit_bytes
+        self.keep = keep_bytes
+        pthread_mutex_init(&self.lock, NULL)
+        pthread_cond_init(&self.freed, NULL)
+        self.initialised = True
+
+    def __dealloc__(self):
+        cdef int size_class
+        cdef segment_t *segment
+        if not self.initialised:
+            return
+        for size_class in range(SEGMENT_CLASSES):
+            while self.free_lists[size_class] is not NULL:
+                segment = self.free_lists[size_class]
+                self.free_lists[size_class] = segment.next
+                _unmap_segment(segment)
+        pthread_cond_destroy(&self.freed)
+        pthread_mutex_destroy(&self.lock)
+
+    cdef segment_t *acquire(self, int size_class) noexcept nogil:
+        cdef size_t size_bytes = SMALLEST_BYTES << size_class
+        cdef segment_t *segment
+        pthread_mutex_lock(&self.lock)
+        if self.in_use + size_bytes > self.limit:
+            pthread_mutex_unlock(&self.lock)
+            return NULL
+        self.in_use += size_bytes
+        segment = self.free_lists[size_class]
+        if segment is not NULL:
+            self.free_lists[size_class] = segment.next
+            self.free_total -= size_bytes
+        pthread_mutex_unlock(&self.lock)
+        if segment is NULL:
+            segment = _map_segment(size_class)
+            if segment is NULL:
+                pthread_mutex_lock(&self.lock)
+                self.in_use -= size_bytes
+                pthread_cond_broadcast(&self.freed)
+                pthread_mutex_unlock(&self.lock)
+                return NULL
+        segment.next = NULL
+        segment.length_bytes = 0
+        return segment
+
+    cdef void give_back(self, segment_t *segment) noexcept nogil:
+        cdef bint keep
+        pthread_mutex_lock(&self.lock)
+        self.in_use -= segment.capacity_bytes
+        keep = self.free_total + segment.capacity_bytes <= self.keep
+        if keep:
+            segment.next = self.free_lists[segment.size_class]
+            self.free_lists[segment.size_class] = segment
+            self.free_total += segment.capacity_bytes
+        pthread_cond_broadcast(&self.freed)
+        pthread_mutex_unlock(&self.lock)
+        if not keep:
+            _unmap_segment(segment)
+
+    @property
+    def limit_bytes(self):
+        return self.limit
+
+    @property
+    def in_use_bytes(self):
+        return self.in_use
+
+    @property
+    def free_bytes(self):
+        return self.free_total
+
+    def wait_available(self, double timeout_s):
+        cdef timespec until
+        cdef int64_t nanoseconds
+        cdef bint available
+        cdef int failed = 0
+        # A year is for ever, and keeps the arithmetic below within its types.
+        timeout_s = min(max(timeout_s, 0.0), 31536000.0)
+        with nogil:
+            clock_gettime(CLOCK_REALTIME, &until)
+            nanoseconds = until.tv_nsec + <int64_t>(timeout_s * 1e9)
+            until.tv_sec += nanoseconds // 1000000000
+            until.tv_nsec = nanoseconds % 1000000000
+            pthread_mutex_lock(&self.lock)
+            while self.in_use + LARGEST_BYTES > self.limit and failed == 0:
+                failed = pthread_cond_timedwait(&self.freed, &self.lock, &until)
+            available = self.in_use + LARGEST_BYTES <= self.limit
+            pthread_mutex_unlock(&self.lock)
+        return available

@@ -1,0 +1,415 @@
+# cython: language_level=3
+"""One instance: its Part-10 file in memory, from the preamble to the last byte received.
+
+Enters: the command's UIDs, then data set bytes. Leaves: segments that form a Part-10 file (PS3.10 section 7).
+Never: a copy of the data set, a parse beyond its head.
+"""
+
+import zlib
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.errno cimport EINTR, errno
+from libc.string cimport memcpy, memset
+
+from fastscp._ext.head cimport (
+    HEAD_COMPLETE,
+    HEAD_SCANNING,
+    head_advance,
+    head_result,
+    scan_head_buffer,
+)
+from fastscp._ext.memory cimport SEGMENT_CLASSES
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    ssize_t writev(int fd, const iovec *vectors, int count)
+
+cdef enum:
+    WRITE_VECTORS = 64
+
+_REFUSALS = (None, "no_data_set", "too_large", "no_memory")
+
+
+cdef bint text_set(text_t *text, object value, int ceiling_bytes) except -1:
+    cdef bytes encoded = value.encode("ascii")
+    if len(encoded) > ceiling_bytes:
+        raise ValueError(f"longer than {ceiling_bytes} bytes: {value!r}")
+    text.present = True
+    text.length_bytes = <int>len(encoded)
+    memcpy(text.data, <const char *>encoded, len(encoded))
+    return True
+
+
+cdef unsigned char *_put_header(
+    unsigned char *at, unsigned short element, const char *vr, unsigned short length_bytes
+) noexcept nogil:
+    at[0] = 2
+    at[1] = 0
+    at[2] = <unsigned char>(element & 0xFF)
+    at[3] = <unsigned char>(element >> 8)
+    at[4] = <unsigned char>vr[0]
+    at[5] = <unsigned char>vr[1]
+    at[6] = <unsigned char>(length_bytes & 0xFF)
+    at[7] = <unsigned char>(length_bytes >> 8)
+    return at + 8
+
+
+cdef unsigned char *_put_text(
+    unsigned char *at, unsigned short element, const char *vr, const text_t *text, unsigned char padding
+) noexcept nogil:
+    cdef int even_bytes = text.length_bytes + (text.length_bytes & 1)
+    at = _put_header(at, element, vr, <unsigned short>even_bytes)
+    memcpy(at, text.data, text.length_bytes)
+    if even_bytes > text.length_bytes:
+        at[text.length_bytes] = padding
+    return at + even_bytes
+
+
+cdef size_t file_meta_encode(
+    unsigned char *target,
+    const text_t *sop_class,
+    const text_t *sop_instance,
+    const text_t *syntax,
+    const text_t *source_title,
+    const text_t *implementation_class,
+    const text_t *implementation_version,
+) noexcept nogil:
+    cdef unsigned char *group = target + 132
+    cdef unsigned char *at
+    cdef unsigned int group_bytes
+    memset(target, 0, 128)
+    memcpy(target + 128, "DICM", 4)
+    at = _put_header(group, 0x0000, "UL", 4) + 4
+    # (0002,0001) is OB: two reserved bytes and a 32-bit length.
+    at = _put_header(at, 0x0001, "OB", 0)
+    memcpy(at, b"\x02\x00\x00\x00\x00\x01", 6)
+    at += 6
+    at = _put_text(at, 0x0002, "UI", sop_class, 0)
+    at = _put_text(at, 0x0003, "UI", sop_instance, 0)
+    at = _put_text(at, 0x0010, "UI", syntax, 0)
+    at = _put_text(at, 0x0012, "UI", implementation_class, 0)
+    at = _put_text(at, 0x0013, "SH", implementation_version, c" ")
+    at = _put_text(at, 0x0016, "AE", source_title, c" ")
+    group_bytes = <unsigned int>(at - group - 12)
+    group[8] = <unsigned char>(group_bytes & 0xFF)
+    group[9] = <unsigned char>(group_bytes >> 8)
+    group[10] = 0
+    group[11] = 0
+    return <size_t>(at - target)
+
+
+def encode_file_meta(
+    sop_class_uid,
+    sop_instance_uid,
+    transfer_syntax_uid,
+    source_ae_title,
+    implementation_class_uid,
+    implementation_version_name,
+):
+    cdef text_t texts[6]
+    cdef unsigned char target[FILE_META_CEILING_BYTES]
+    cdef size_t length
+    text_set(&texts[0], sop_class_uid, UID_BYTES)
+    text_set(&texts[1], sop_instance_uid, UID_BYTES)
+    text_set(&texts[2], transfer_syntax_uid, UID_BYTES)
+    text_set(&texts[3], source_ae_title, AE_TITLE_BYTES)
+    text_set(&texts[4], implementation_class_uid, UID_BYTES)
+    text_set(&texts[5], implementation_version_name, AE_TITLE_BYTES)
+    length = file_meta_encode(target, &texts[0], &texts[1], &texts[2], &texts[3], &texts[4], &texts[5])
+    return (<const char *>target)[:length]
+
+
+cdef class _SegmentView:
+    # Exports one stretch of one segment. Holds the instance, and counts as a view of it for as long as it is exported.
+    cdef Instance instance
+    cdef unsigned char *data
+    cdef Py_ssize_t length_bytes
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.length_bytes, 1, flags)
+        self.instance.export_count += 1
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self.instance.export_count -= 1
+
+
+# What _peek_segments reads from; borrowed for one scan.
+cdef struct peek_source_t:
+    segment_t *first
+    size_t data_set_offset     # of the data set's first byte from that of `first`; wraps where that has left memory
+
+
+cdef void _peek_segments(void *source, size_t offset, unsigned char *target, size_t count_bytes) noexcept nogil:
+    cdef segment_t *segment = (<peek_source_t *>source).first
+    cdef size_t at = offset + (<peek_source_t *>source).data_set_offset
+    cdef size_t piece_bytes
+    while at >= segment.length_bytes:
+        at -= segment.length_bytes
+        segment = segment.next
+    while count_bytes:
+        piece_bytes = min(count_bytes, segment.length_bytes - at)
+        memcpy(target, segment.data + at, piece_bytes)
+        target += piece_bytes
+        count_bytes -= piece_bytes
+        segment = segment.next
+        at = 0
+
+
+cdef class Instance:
+    """One instance being received or received. See part10.pyi."""
+
+    def __dealloc__(self):
+        self.free_segments()
+
+    cdef segment_t *grow(self) noexcept nogil:
+        # Doubling from the smallest: a small instance takes little of the budget, a large one few segments.
+        cdef int size_class = 0 if self.last is NULL else min(self.last.size_class + 1, SEGMENT_CLASSES - 1)
+        cdef segment_t *segment = self.pool.acquire(size_class)
+        if segment is NULL:
+            return NULL
+        if self.last is NULL:
+            self.first = segment
+            self.filling = segment
+        else:
+            self.last.next = segment
+        self.last = segment
+        return segment
+
+    cdef size_t held_bytes(self) noexcept nogil:
+        return self.meta_bytes + self.received_bytes - self.dropped_bytes
+
+    cdef void scan(self, bint last) noexcept nogil:
+        cdef peek_source_t source
+        if self.syntax.deflated:
+            return
+        source.first = self.first
+        source.data_set_offset = self.meta_bytes - self.dropped_bytes
+        head_advance(&self.head_scan, _peek_segments, &source, self.received_bytes, last)
+
+    cdef void free_segments(self) noexcept nogil:
+        cdef segment_t *segment
+        while self.first is not NULL:
+            segment = self.first
+            self.first = segment.next
+            self.pool.give_back(segment)
+        self.last = NULL
+        self.filling = NULL
+
+    cdef size_t spillable(self) noexcept nogil:
+        # Whole segments before the position of the head's scan, and never the one that is being filled.
+        cdef segment_t *segment = self.first
+        cdef size_t count_bytes = 0
+        cdef size_t needed_from = self.head_scan.position + self.meta_bytes - self.dropped_bytes
+        if self.syntax.deflated:
+            needed_from = 0 if self.inflated is None else self.held_bytes()
+        elif self.head_scan.state != HEAD_SCANNING:
+            needed_from = self.held_bytes()
+        while segment is not NULL and segment is not self.filling and count_bytes + segment.length_bytes <= needed_from:
+            count_bytes += segment.length_bytes
+            segment = segment.next
+        return count_bytes
+
+    cdef int write_front(self, int fd, size_t count_bytes) noexcept nogil:
+        cdef iovec vectors[WRITE_VECTORS]
+        cdef segment_t *segment = self.first
+        cdef segment_t *ahead
+        cdef size_t at = 0
+        cdef size_t batch_bytes
+        cdef ssize_t written
+        cdef int count
+        while count_bytes:
+            count = 0
+            batch_bytes = 0
+            ahead = segment
+            while ahead is not NULL and count < WRITE_VECTORS and batch_bytes < count_bytes:
+                vectors[count].iov_base = ahead.data + (at if count == 0 else 0)
+                vectors[count].iov_len = min(
+                    ahead.length_bytes - (at if count == 0 else 0), count_bytes - batch_bytes
+                )
+                batch_bytes += vectors[count].iov_len
+                count += 1
+                ahead = ahead.next
+            written = writev(fd, vectors, count)
+            if written < 0:
+                if errno == EINTR:
+                    continue
+                return errno
+            count_bytes -= <size_t>written
+            at += <size_t>written
+            while segment is not NULL and at >= segment.length_bytes:
+                at -= segment.length_bytes
+                segment = segment.next
+        return 0
+
+    cdef void drop_front(self, size_t count_bytes) noexcept nogil:
+        cdef segment_t *segment
+        self.dropped_bytes += count_bytes
+        while count_bytes:
+            segment = self.first
+            count_bytes -= segment.length_bytes
+            self.first = segment.next
+            self.pool.give_back(segment)
+
+    def _check_usable(self):
+        if self.released:
+            raise ValueError("the instance was released")
+
+    def _check_no_views(self):
+        if self.export_count:
+            raise BufferError(f"{self.export_count} views of the instance are alive")
+
+    @property
+    def context_id(self):
+        return self.context
+
+    @property
+    def message_id(self):
+        return self.message
+
+    @property
+    def sop_class_uid(self):
+        return self.sop_class.data[:self.sop_class.length_bytes].decode("latin-1") if self.sop_class.present else None
+
+    @property
+    def sop_instance_uid(self):
+        if not self.sop_instance.present:
+            return None
+        return self.sop_instance.data[:self.sop_instance.length_bytes].decode("latin-1")
+
+    @property
+    def transfer_syntax_uid(self):
+        return self.syntax.uid.data[:self.syntax.uid.length_bytes].decode("ascii")
+
+    @property
+    def head(self):
+        if self.inflated is not None:
+            return self.inflated
+        return head_result(&self.head_scan)
+
+    @property
+    def deflated(self):
+        return self.syntax.deflated
+
+    @property
+    def dataset_bytes(self):
+        return self.received_bytes
+
+    @property
+    def file_meta_bytes(self):
+        return self.meta_bytes
+
+    @property
+    def file_bytes(self):
+        return self.meta_bytes + self.received_bytes
+
+    @property
+    def complete(self):
+        return self.is_complete
+
+    @property
+    def refusal(self):
+        return _REFUSALS[<int>self.why_refused]
+
+    @property
+    def spilled_bytes(self):
+        return self.dropped_bytes
+
+    @property
+    def spill_at_bytes(self):
+        return self.spill_mark
+
+    @spill_at_bytes.setter
+    def spill_at_bytes(self, value):
+        self.spill_mark = value
+
+    cdef list _views(self, size_t count_bytes):
+        cdef segment_t *segment = self.first
+        cdef _SegmentView view
+        cdef list views = []
+        self._check_usable()
+        while segment is not NULL and count_bytes:
+            view = _SegmentView.__new__(_SegmentView)
+            view.instance = self
+            view.data = segment.data
+            view.length_bytes = <Py_ssize_t>segment.length_bytes
+            if segment.length_bytes:
+                views.append(memoryview(view))
+            count_bytes -= segment.length_bytes
+            segment = segment.next
+        return views
+
+    def segments(self):
+        return self._views(self.held_bytes() if self.first is not NULL else 0)
+
+    def spillable_bytes(self):
+        self._check_usable()
+        self.scan(False)
+        return self.spillable()
+
+    def spillable_segments(self):
+        return self._views(self.spillable_bytes())
+
+    def drop_spillable(self, count_bytes):
+        self._check_no_views()
+        if count_bytes != self.spillable_bytes():
+            raise ValueError("drop_spillable takes exactly what spillable_bytes said")
+        self.drop_front(count_bytes)
+
+    def write_spillable(self, int fd):
+        cdef size_t count_bytes = self.spillable_bytes()
+        self._check_no_views()
+        self._write(fd, count_bytes)
+        self.drop_front(count_bytes)
+        return count_bytes
+
+    def write_rest(self, int fd):
+        cdef size_t count_bytes = self.held_bytes()
+        self._check_usable()
+        self._write(fd, count_bytes)
+        return count_bytes
+
+    cdef int _write(self, int fd, size_t count_bytes) except -1:
+        cdef int error
+        if self.first is NULL and count_bytes:
+            raise ValueError("the instance holds no memory")
+        # Counted as a view, so that no other thread can take the memory away meanwhile.
+        self.export_count += 1
+        with nogil:
+            error = self.write_front(fd, count_bytes)
+        self.export_count -= 1
+        if error:
+            raise OSError(error, "cannot write the instance")
+        return 0
+
+    def inflated_head(self, limit_bytes):
+        cdef Head head
+        self._check_usable()
+        if not self.syntax.deflated:
+            raise ValueError("the data set is not deflated")
+        if self.inflated is not None:
+            return self.inflated
+        if self.dropped_bytes:
+            raise ValueError("the head has left memory")
+        inflater = zlib.decompressobj(wbits=-15)
+        inflated = bytearray()
+        skip_bytes = self.meta_bytes
+        try:
+            for segment in self.segments():
+                piece = segment[skip_bytes:]
+                skip_bytes = 0
+                inflated += inflater.decompress(piece, limit_bytes - len(inflated))
+                if len(inflated) >= limit_bytes or inflater.eof:
+                    break
+        except zlib.error:
+            pass  # What was inflated up to here is what there is: the scan reports it incomplete.
+        head = scan_head_buffer(inflated, True, True, self.is_complete)
+        if head.state == "complete" or head.state == "malformed":
+            self.inflated = head
+        return head
+
+    def release(self):
+        self._check_no_views()
+        self.free_segments()
+        self.released = True
