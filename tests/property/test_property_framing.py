@@ -14,7 +14,7 @@ from fastscp._ext.memory import SEGMENT_SIZES_BYTES, BufferPool
 from reference import traffic
 from reference.driving import CONTEXTS, Limits, Spill, ask_native, ask_reference, native_reader, pieces
 from reference.reference_part10 import syntax_of
-from reference.strategies import conversations, control_pdus, cuts, damaged, data_set_pdvs, large_data_sets, store_context_ids, stores
+from reference.strategies import control_pdus, conversations, cuts, damaged, data_set_pdvs, large_data_sets, store_context_ids, stores
 
 LARGEST_BYTES = SEGMENT_SIZES_BYTES[-1]
 

@@ -3,6 +3,7 @@
 Enters: a peer's bytes, cut into pieces. Leaves: a transcript of what came out. Never: compares, or loops for ever.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,10 +70,10 @@ def store_line(instance: Any, file: bytes | None) -> Line:
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """`data` cut at the given offsets, which may be in any order and beyond the end."""
     edges = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
-def ask_reference(stream: Sequence[bytes], limits: Limits = Limits(), *, established: bool = True) -> list[Line]:  # noqa: B008
+def ask_reference(stream: Sequence[bytes], limits: Limits = Limits(), *, established: bool = True) -> list[Line]:
     reader = reference_pdu.MessageReader(
         max_pdu_bytes=limits.max_pdu_bytes,
         max_instance_bytes=limits.max_instance_bytes,
@@ -129,7 +130,7 @@ class Spill:
         reader.discard()
 
 
-def native_reader(pool: Any, limits: Limits = Limits(), *, established: bool = True) -> Any:  # noqa: B008
+def native_reader(pool: Any, limits: Limits = Limits(), *, established: bool = True) -> Any:
     from fastscp._ext.pdu import MessageReader
 
     reader = MessageReader(
@@ -146,7 +147,7 @@ def native_reader(pool: Any, limits: Limits = Limits(), *, established: bool = T
 
 def ask_native(
     stream: Sequence[bytes],
-    limits: Limits = Limits(),  # noqa: B008
+    limits: Limits = Limits(),
     *,
     established: bool = True,
     pool: Any = None,

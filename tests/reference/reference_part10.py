@@ -158,20 +158,15 @@ def scan_head(data: bytes, *, explicit_vr: bool, little_endian: bool, last: bool
     data = bytes(data)
     syntax = Syntax(explicit_vr, little_endian)
     head = Head()
-    found: set[tuple[int, int]] = set()
     offset = 0
     try:
-        while True:
-            if found == set(WANTED) or (offset == len(data) and last):
-                head.state = "complete"
-                return head
-            tag = read_tag(data, offset, syntax)
-            if tag > LAST_TAG and tag[0] != 0xFFFE:
-                head.state = "complete"
-                return head
+        while offset != len(data) or not last:
             element = read_header(data, offset, syntax)
+            tag = element.tag
             if tag[0] == 0xFFFE:
                 raise Malformed(offset)
+            if tag > LAST_TAG:
+                break
             if tag in WANTED:
                 if element.length == UNDEFINED_LENGTH:
                     raise Malformed(offset)
@@ -180,8 +175,10 @@ def scan_head(data: bytes, *, explicit_vr: bool, little_endian: bool, last: bool
                 if len(value) < kept_bytes:
                     raise OutOfBytes
                 setattr(head, WANTED[tag], value.rstrip(b"\0 ").decode("latin-1"))
-                found.add(tag)
+            if tag == LAST_TAG:
+                break
             offset = end_of_value(data, element, syntax, depth=0)
+        head.state = "complete"
     except OutOfBytes:
         head.state = "incomplete"
     except Malformed as malformed:

@@ -8,7 +8,7 @@ import struct
 from hypothesis import strategies as st
 
 from reference import traffic
-from reference.driving import CONTEXTS, MESSAGE_CONTEXT_ID, STORE_CONTEXT_IDS
+from reference.driving import CONTEXTS, STORE_CONTEXT_IDS
 from reference.reference_dimse import encode_echo_request, encode_elements, encode_store_request
 from reference.reference_part10 import syntax_of
 
@@ -38,9 +38,9 @@ def nested(draw: st.DrawFn, explicit_vr: bool, little_endian: bool, depth: int =
     group = draw(st.sampled_from([0x0008, 0x0009, 0x0010, 0x0018, 0x0020]))
     number = draw(st.sampled_from([0x0005, 0x0016, 0x0018, 0x0020, 0x1000, 0x1115, 0x000D]))
     if depth > 3 or draw(st.integers(0, 3)):
-        return traffic.element(
-            group, number, draw(st.sampled_from(ALL_VRS)), draw(st.binary(max_size=24)), explicit_vr=explicit_vr, little_endian=little_endian
-        )
+        vr = draw(st.sampled_from(ALL_VRS))
+        value = draw(st.binary(max_size=24))
+        return traffic.element(group, number, vr, value, explicit_vr=explicit_vr, little_endian=little_endian)
     vr = draw(st.sampled_from([b"SQ", b"SQ", b"SQ", b"UN", b"OB", b"OW", b"UT"]))
     inner = (False, True) if explicit_vr and vr == b"UN" else (explicit_vr, little_endian)
     inner_order = "<" if inner[1] else ">"
