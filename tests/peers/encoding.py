@@ -54,10 +54,11 @@ def associate_rq(
     protocol_version: int = 1,
     max_pdu_bytes: int = 16384,
     user_items: bytes = b"",
+    application_context: str = APPLICATION_CONTEXT,
 ) -> bytes:
     """An A-ASSOCIATE-RQ PDU. AE titles are padded with spaces to 16 bytes, not checked."""
     body = struct.pack(">HH", protocol_version, 0) + called.ljust(16) + calling.ljust(16) + bytes(32)
-    body += item(0x10, APPLICATION_CONTEXT.encode())
+    body += item(0x10, application_context.encode())
     for context in contexts:
         syntaxes = b"".join(item(0x40, uid.encode("latin-1")) for uid in context.transfer_syntaxes)
         body += item(0x20, bytes([context.id, 0, 0, 0]) + item(0x30, context.abstract_syntax.encode("latin-1")) + syntaxes)

@@ -186,7 +186,10 @@ class RawScu:
         raise AssertionError(f"PDU type {kind} where {wanted} was expected")
 
     def readable(self, wait_s: float) -> bool:
-        return bool(select.select([self.sock], [], [], wait_s)[0])
+        """Whether bytes, or the end, arrive within this time."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        return bool(poller.poll(wait_s * 1000))
 
     def wait_closed(self) -> list[tuple[int, bytes]]:
         """Read until the receiver closes. Returns the PDUs that came before. Raises TimeoutError where it does not close."""
@@ -206,6 +209,7 @@ class RawScu:
         protocol_version: int = 1,
         max_pdu_bytes: int = 16384,
         user_items: bytes = b"",
+        application_context: str = enc.APPLICATION_CONTEXT,
     ) -> Accepted:
         self.send(
             enc.associate_rq(
@@ -215,6 +219,7 @@ class RawScu:
                 protocol_version=protocol_version,
                 max_pdu_bytes=max_pdu_bytes,
                 user_items=user_items,
+                application_context=application_context,
             )
         )
         return parse_accept(self.expect(enc.ASSOCIATE_AC))

@@ -24,6 +24,9 @@ class TappedStore:
     sop_instance: str
     transfer_syntax: str
     calling: str
+    implementation_class: str
+    implementation_version: str
+    """What the receiver called itself in the A-ASSOCIATE-AC."""
     data_set: bytes
     status: int | None
     """Status of the response, None where none came."""
@@ -71,21 +74,23 @@ def stores(conversation: Conversation) -> list[TappedStore]:
     accepted = next((parse_accept(body) for kind, body in split_pdus(bytes(conversation.answered)) if kind == enc.ASSOCIATE_AC), None)
     if accepted is None:
         return []
-    answers: dict[tuple[int, bytes], list[int]] = {}
+    answers: dict[int, list[int]] = {}
     for _, elements, _ in messages(bytes(conversation.answered)):
-        answers.setdefault((_number(elements, enc.MESSAGE_ID_RESPONDED), b""), []).append(_number(elements, enc.STATUS))
+        answers.setdefault(_number(elements, enc.MESSAGE_ID_RESPONDED), []).append(_number(elements, enc.STATUS))
     calling = bytes(conversation.requested[26:42]).strip(b" \0").decode("latin-1")
     found = []
     for context_id, elements, data_set in messages(bytes(conversation.requested)):
         if elements[enc.COMMAND_FIELD] != enc.ushort(0x0001):
             continue
-        waiting = answers.get((_number(elements, enc.MESSAGE_ID), b""), [])
+        waiting = answers.get(_number(elements, enc.MESSAGE_ID), [])
         found.append(
             TappedStore(
                 sop_class=_uid(elements[enc.AFFECTED_SOP_CLASS]),
                 sop_instance=_uid(elements[enc.AFFECTED_SOP_INSTANCE]),
                 transfer_syntax=accepted.transfer_syntaxes[context_id],
                 calling=calling,
+                implementation_class=accepted.implementation_class_uid,
+                implementation_version=accepted.implementation_version_name,
                 data_set=data_set,
                 status=waiting.pop(0) if waiting else None,
             )
