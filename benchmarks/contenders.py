@@ -1,0 +1,239 @@
+"""The receivers that are compared, and how each is started and known to be ready.
+
+Enters: a name. Leaves: a fresh, ready process on a free port. Never: stops a process that it did not start.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import processes
+from benchmarks.native_tools import executable
+
+START_DEADLINE_S = 60
+STOP_DEADLINE_S = 60
+MAX_PDU_BYTES = 131072
+ROOT = Path(__file__).parents[1]
+
+
+class ContenderFailed(Exception):
+    """A receiver did not start, or ended by itself."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one receiver runs: its port, its admin port and an empty directory of its own with `store/` in it."""
+
+    port: int
+    admin_port: int
+    directory: Path
+
+    @property
+    def store(self) -> Path:
+        """The directory for received files."""
+        return self.directory / "store"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A receiver. `keeps_files` says whether every instance must be found in its store afterwards."""
+
+    name: str
+    label: str
+    command: Callable[[Place], list[str]]
+    installed: Callable[[], bool]
+    keeps_files: bool
+    environment: dict[str, str] = field(default_factory=dict)
+    admin_ready: bool = False
+
+
+@dataclass(frozen=True)
+class Running:
+    """A ready receiver."""
+
+    contender: Contender
+    pid: int
+    place: Place
+
+
+def _floor(place: Place) -> list[str]:
+    return [str(executable("floor")), str(place.port)]
+
+
+def _floor_file(place: Place) -> list[str]:
+    return [*_floor(place), str(place.store)]
+
+
+def _fastscp(place: Place, store: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "fastscp", "serve", "--host", "127.0.0.1"),
+        *("--port", str(place.port), "--admin-port", str(place.admin_port), "--store", store, "--max-associations", "1000"),
+    ]
+
+
+def _fastscp_null(place: Place) -> list[str]:
+    return _fastscp(place, "null:")
+
+
+def _fastscp_file(place: Place) -> list[str]:
+    return _fastscp(place, str(place.store))
+
+
+def _storescp(place: Place) -> list[str]:
+    return ["storescp", "--quiet", "+B", "--output-directory", str(place.store), str(place.port)]
+
+
+def _storescp_large_pdu(place: Place) -> list[str]:
+    return [*_storescp(place), "--max-pdu", str(MAX_PDU_BYTES)]
+
+
+def _storescp_fork(place: Place) -> list[str]:
+    return [*_storescp(place), "--fork"]
+
+
+def _storescp_fork_large_pdu(place: Place) -> list[str]:
+    return [*_storescp_large_pdu(place), "--fork"]
+
+
+def _pynetdicom(place: Place) -> list[str]:
+    return [sys.executable, str(Path(__file__).parent / "peers" / "pynetdicom_scp.py"), str(place.port)]
+
+
+def _pynetdicom_file(place: Place) -> list[str]:
+    return [*_pynetdicom(place), str(place.store)]
+
+
+def _orthanc(place: Place) -> list[str]:
+    configuration = place.directory / "orthanc.json"
+    settings = {
+        "DicomAet": "ORTHANC",
+        "DicomPort": place.port,
+        "DicomCheckCalledHost": False,
+        "DicomAlwaysAllowStore": True,
+        "DicomThreadsCount": 8,
+        "MaximumPduLength": MAX_PDU_BYTES,
+        "HttpServerEnabled": False,
+        "OverwriteInstances": True,
+        "StorageDirectory": str(place.store),
+        "IndexDirectory": str(place.directory / "index"),
+        "Plugins": [],
+    }
+    configuration.write_text(json.dumps(settings))
+    return ["Orthanc", str(configuration)]
+
+
+def _has(program: str) -> Callable[[], bool]:
+    return lambda: shutil.which(program) is not None
+
+
+def _always() -> bool:
+    return True
+
+
+NODELAY = {"TCP_NODELAY": "1"}
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("floor-null", "floor, no file", _floor, _always, keeps_files=False),
+        Contender("floor-file", "floor, file", _floor_file, _always, keeps_files=True),
+        Contender("fastscp-null", "fastscp, `null:`", _fastscp_null, _always, keeps_files=False, admin_ready=True),
+        Contender("fastscp-file", "fastscp, file", _fastscp_file, _always, keeps_files=True, admin_ready=True),
+        Contender("dcmtk", "DCMTK `storescp +B`", _storescp_large_pdu, _has("storescp"), keeps_files=True),
+        Contender("dcmtk-nodelay", "DCMTK, TCP_NODELAY=1", _storescp_large_pdu, _has("storescp"), keeps_files=True, environment=NODELAY),
+        Contender("dcmtk-fork", "DCMTK `--fork`", _storescp_fork_large_pdu, _has("storescp"), keeps_files=True),
+        Contender("dcmtk-pair", "DCMTK pair, stock", _storescp_fork, _has("storescp"), keeps_files=True),
+        Contender(
+            "dcmtk-pair-nodelay",
+            "DCMTK pair, TCP_NODELAY=1 in both",
+            _storescp_fork,
+            _has("storescp"),
+            keeps_files=True,
+            environment=NODELAY,
+        ),
+        Contender("orthanc", "Orthanc", _orthanc, _has("Orthanc"), keeps_files=True),
+        Contender("pynetdicom-file", "pynetdicom, `encoded_dataset()` to file", _pynetdicom_file, _always, keeps_files=True),
+        Contender("pynetdicom-null", "pynetdicom, nothing kept", _pynetdicom, _always, keeps_files=False),
+    )
+}
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers_ready(admin_port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=1) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _wait_ready(contender: Contender, process: subprocess.Popen[bytes], place: Place, log: Path) -> None:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ContenderFailed(f"{contender.name} ended with {process.returncode}: {log.read_text(errors='replace')[-2000:]}")
+        if _answers_ready(place.admin_port) if contender.admin_ready else _accepts(place.port):
+            return
+        time.sleep(0.05)
+    raise ContenderFailed(f"{contender.name} was not ready within {START_DEADLINE_S} s: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and after the deadline SIGKILL, to the process group that was started here."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, how)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(STOP_DEADLINE_S)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+
+
+@contextmanager
+def running(contender: Contender, directory: Path) -> Iterator[Running]:
+    """A fresh process of `contender`, ready. On leaving it is stopped and all that it stored is deleted. Raises ContenderFailed."""
+    place = Place(port=processes.free_port(), admin_port=processes.free_port(), directory=directory)
+    place.store.mkdir(parents=True)
+    log = directory / "log"
+    try:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                contender.command(place),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **contender.environment},
+                start_new_session=True,
+            )
+        try:
+            _wait_ready(contender, process, place, log)
+            yield Running(contender, process.pid, place)
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(directory)
+
+
+def stored_files(running_contender: Running, at_least_bytes: int) -> int:
+    """How many files of at least this size are in its store."""
+    sizes = (path.stat().st_size for path in running_contender.place.store.rglob("*") if path.is_file())
+    return sum(size >= at_least_bytes for size in sizes)

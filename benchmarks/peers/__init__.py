@@ -1,0 +1,1 @@
+"""Receivers that are measured beside fastscp and are not its own code."""

@@ -1,0 +1,251 @@
+"""What is measured: each work is a load and the receivers that carry it.
+
+Enters: a work and a running receiver. Leaves: one `Sample`. Never: a sample of a run in which anything was lost.
+"""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks import payloads, processes
+from benchmarks.contenders import NODELAY, Running, stored_files
+from benchmarks.load import Load, LoadFailed, PreparedLoad
+
+WARM_UP_S = 0.2
+IDLE_HOLD_S = 10.0
+CLIENT_LIMIT_S = 300
+TOUCH_BLOCK_BYTES = 1 << 20
+SLOW_IDLE_ASSOCIATIONS = {"pynetdicom-file": 50}
+"""A receiver that polls gets fewer idle associations; the figures are per association and per core."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """`most` bounds the instances of one sample (all associations together), so that a store on tmpfs stays within memory."""
+
+    name: str
+    title: str
+    kind: Literal["stores", "sequential", "idle", "burst"]
+    payload: Literal["ct", "small", "big"]
+    contenders: tuple[str, ...]
+    associations: int = 1
+    contexts: int = 1
+    most: int = 100_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement of one receiver.
+
+    `cpu_ms` is receiver CPU per instance; `rss_growth_bytes` is its peak since it was ready less what it had then.
+    """
+
+    rate_per_s: float
+    mb_per_s: float
+    cpu_ms: float
+    instances: int
+    seconds: float
+    peak_rss_bytes: int
+    rss_growth_bytes: int
+    latency_p50_us: float | None = None
+    latency_p99_us: float | None = None
+    load_cpu_ms: float | None = None
+    cores_busy: float | None = None
+    rss_each_bytes: float | None = None
+
+
+NULL = ("floor-null", "fastscp-null", "pynetdicom-null")
+FILE = ("floor-file", "fastscp-file", "dcmtk", "orthanc", "pynetdicom-file")
+SEQUENTIAL = ("floor-file", "fastscp-file", "dcmtk", "pynetdicom-file")
+BURST = ("fastscp-file", "dcmtk-pair", "dcmtk-pair-nodelay", "pynetdicom-file")
+SLOW_IN_BURSTS = ("dcmtk-pair",)
+WORKS = {
+    work.name: work
+    for work in (
+        Work("ct-null-1", "CT, null store, 1 association", "stores", "ct", NULL, most=20_000),
+        Work("ct-null-8", "CT, null store, 8 associations", "stores", "ct", (*NULL, "pynetdicom-file"), associations=8, most=20_000),
+        Work("ct-file-1", "CT, file store, 1 association", "stores", "ct", (*FILE, "dcmtk-nodelay"), most=4_000),
+        Work("ct-file-8", "CT, file store, 8 associations", "stores", "ct", (*FILE, "dcmtk-fork"), associations=8, most=6_000),
+        Work("small-file-1", "Small, file store, 1 association", "stores", "small", (*FILE, "dcmtk-nodelay"), most=40_000),
+        Work(
+            "small-null-8", "Small, null store, 8 associations", "stores", "small", (*NULL, "pynetdicom-file"), associations=8, most=200_000
+        ),
+        Work("big-file-1", "Big, file store, 1 association", "stores", "big", FILE, most=6),
+        Work("associations-1", "Associations one after the other, 1 context", "sequential", "small", SEQUENTIAL, most=6_000),
+        Work(
+            "associations-120",
+            "Associations one after the other, 120 contexts",
+            "sequential",
+            "small",
+            SEQUENTIAL,
+            contexts=120,
+            most=6_000,
+        ),
+        Work("idle-500", "500 idle associations", "idle", "small", ("floor-null", "fastscp-file", "pynetdicom-file"), associations=500),
+        Work("storescu-1", "stock `storescu`, 1 client", "burst", "ct", BURST),
+        Work("storescu-4", "stock `storescu`, 4 clients", "burst", "ct", BURST, associations=4),
+    )
+}
+BURST_FILES = 400
+BURST_FILES_SLOW = 40
+BURST_PARTS = 4
+
+
+class Bench:
+    """Measures works. Owns the prepared payloads below `directory`."""
+
+    def __init__(self, directory: Path, target_s: float) -> None:
+        """
+        Args:
+            directory: an existing one on tmpfs.
+            target_s: how long the load of one sample lasts, as far as `Work.most` allows.
+        """
+        self._directory = directory
+        self._target_s = target_s
+        self._loads: dict[tuple[str, int], PreparedLoad] = {}
+        self._bursts: dict[int, list[Path]] = {}
+
+    def _load(self, work: Work) -> PreparedLoad:
+        key = (work.payload, work.contexts)
+        if key not in self._loads:
+            payload = {"ct": payloads.ct, "small": payloads.small, "big": payloads.big}[work.payload]()
+            self._loads[key] = PreparedLoad(payload, self._directory, work.contexts)
+        return self._loads[key]
+
+    def _burst(self, files: int) -> list[Path]:
+        if files not in self._bursts:
+            parts = [self._directory / f"burst-{files}" / str(part) for part in range(BURST_PARTS)]
+            payloads.write_files(payloads.ct(), parts, files // BURST_PARTS)
+            self._bursts[files] = parts
+        return self._bursts[files]
+
+    def measure(self, work: Work, receiver: Running) -> Sample:
+        """Warm `receiver` up and measure it. Raises LoadFailed."""
+        processes.reset_peak_rss(receiver.pid)
+        ready_rss_bytes = processes.usage(receiver.pid).rss_bytes
+        if work.kind == "idle":
+            return self._measure_idle(work, receiver, ready_rss_bytes)
+        if work.kind == "burst":
+            return self._measure_burst(work, receiver, ready_rss_bytes)
+        return self._measure_load(work, receiver, ready_rss_bytes)
+
+    def _open(self, work: Work, receiver: Running, total: int) -> Load:
+        """The work's load with about `total` instances."""
+        load, port = self._load(work), receiver.place.port
+        if work.kind == "sequential":
+            return load.open(port, associations=total, instances_each=1, sequential=True)
+        return load.open(port, associations=work.associations, instances_each=max(1, total // work.associations))
+
+    def _warm_up(self, work: Work, receiver: Running) -> tuple[float, int]:
+        """Send until a run lasts long enough to tell the rate. Returns (instances per second, instances sent in all)."""
+        total, sent = work.associations, 0
+        while True:
+            with self._open(work, receiver, total) as run:
+                result = run.run()
+            sent += result.instances
+            if result.seconds >= WARM_UP_S or total * 4 > work.most // 4:
+                return result.instances / result.seconds, sent
+            total *= 4
+
+    def _measure_load(self, work: Work, receiver: Running, ready_rss_bytes: int) -> Sample:
+        rate_per_s, sent = self._warm_up(work, receiver)
+        total = max(work.associations, min(work.most, int(rate_per_s * self._target_s)))
+        data_set_bytes = len(self._load(work).payload.data_set)
+        self._touch_memory(receiver, total * data_set_bytes)
+        with self._open(work, receiver, total) as run:
+            before = processes.usage(receiver.pid)
+            result = run.run()
+            after = processes.usage(receiver.pid)
+        self._check_stored(receiver, sent + result.instances, data_set_bytes)
+        return Sample(
+            rate_per_s=result.instances / result.seconds,
+            mb_per_s=result.data_set_bytes / result.seconds / 1e6,
+            cpu_ms=(after.cpu_s - before.cpu_s) / result.instances * 1e3,
+            instances=result.instances,
+            seconds=result.seconds,
+            peak_rss_bytes=after.peak_rss_bytes,
+            rss_growth_bytes=after.peak_rss_bytes - ready_rss_bytes,
+            latency_p50_us=result.latency_p50_us,
+            latency_p99_us=result.latency_p99_us,
+            load_cpu_ms=result.load_cpu_s / result.instances * 1e3,
+        )
+
+    def _measure_idle(self, work: Work, receiver: Running, ready_rss_bytes: int) -> Sample:
+        count = min(work.associations, SLOW_IDLE_ASSOCIATIONS.get(receiver.contender.name, work.associations))
+        with self._load(work).open(receiver.place.port, associations=count, instances_each=0) as run:
+            run.run()
+            before, begin_s = processes.usage(receiver.pid), time.monotonic()
+            time.sleep(IDLE_HOLD_S)
+            after, seconds = processes.usage(receiver.pid), time.monotonic() - begin_s
+        growth_bytes = after.rss_bytes - ready_rss_bytes
+        return Sample(
+            rate_per_s=0,
+            mb_per_s=0,
+            cpu_ms=0,
+            instances=count,
+            seconds=seconds,
+            peak_rss_bytes=after.peak_rss_bytes,
+            rss_growth_bytes=after.peak_rss_bytes - ready_rss_bytes,
+            cores_busy=(after.cpu_s - before.cpu_s) / seconds,
+            rss_each_bytes=growth_bytes / count,
+        )
+
+    def _measure_burst(self, work: Work, receiver: Running, ready_rss_bytes: int) -> Sample:
+        contender = receiver.contender
+        parts = self._burst(BURST_FILES_SLOW if contender.name in SLOW_IN_BURSTS else BURST_FILES)
+        clients = [parts[index :: work.associations] for index in range(work.associations)]
+        environment = {**os.environ, **(NODELAY if contender.environment == NODELAY else {})}
+        command = ["storescu", "--quiet", "-aec", "ANY-SCP", "127.0.0.1", str(receiver.place.port), "+sd"]
+        _run_clients([[*command, *map(str, self._burst(BURST_PARTS))]], environment)
+        self._touch_memory(receiver, BURST_FILES * len(payloads.ct().data_set))
+        before, begin_s = processes.usage(receiver.pid), time.monotonic()
+        _run_clients([[*command, *map(str, part)] for part in clients], environment)
+        after, seconds = processes.usage(receiver.pid), time.monotonic() - begin_s
+        data_set_bytes = len(payloads.ct().data_set)
+        instances = sum(len(list(part.iterdir())) for part in parts)
+        # The warm-up's instances have the same numbers as the first of the burst.
+        self._check_stored(receiver, instances, data_set_bytes)
+        return Sample(
+            rate_per_s=instances / seconds,
+            mb_per_s=instances * data_set_bytes / seconds / 1e6,
+            cpu_ms=(after.cpu_s - before.cpu_s) / instances * 1e3,
+            instances=instances,
+            seconds=seconds,
+            peak_rss_bytes=after.peak_rss_bytes,
+            rss_growth_bytes=after.peak_rss_bytes - ready_rss_bytes,
+        )
+
+    def _touch_memory(self, receiver: Running, count_bytes: int) -> None:
+        """Make that much free memory real. A virtual machine gives free memory back to its host, within seconds, and then pays for each
+        page that a file on tmpfs needs; which receiver would pay is chance."""
+        if not receiver.contender.keeps_files:
+            return
+        scratch = self._directory / "scratch"
+        block = bytes(TOUCH_BLOCK_BYTES)
+        with scratch.open("wb") as file:
+            for _ in range(count_bytes // len(block) + 1):
+                file.write(block)
+        scratch.unlink()
+
+    @staticmethod
+    def _check_stored(receiver: Running, sent: int, data_set_bytes: int) -> None:
+        if not receiver.contender.keeps_files:
+            return
+        stored = stored_files(receiver, data_set_bytes)
+        if stored != sent:
+            raise LoadFailed(f"{receiver.contender.name} keeps {stored} of {sent} instances")
+
+
+def _run_clients(commands: list[list[str]], environment: dict[str, str]) -> None:
+    clients = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands]
+    for client in clients:
+        try:
+            output, _ = client.communicate(timeout=CLIENT_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            client.kill()
+            output, _ = client.communicate()
+        if client.returncode:
+            raise LoadFailed(f"storescu ended with {client.returncode}: {output.decode(errors='replace')[-500:]}")

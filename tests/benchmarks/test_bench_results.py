@@ -1,0 +1,133 @@
+"""Ratios, verdicts and the report are right, and what failed has no figures.
+
+Enters: made-up samples. Leaves: what is concluded from them. Never: a measurement.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from benchmarks import __main__ as program
+from benchmarks import payloads, report
+from benchmarks.contenders import CONTENDERS, Place, Running
+from benchmarks.load import LoadFailed
+from benchmarks.targets import TARGETS, Spread, Target, Verdict, ratios, verdicts
+from benchmarks.works import WORKS, Bench, Sample, Work
+
+BASE = Sample(rate_per_s=100, mb_per_s=50, cpu_ms=1, instances=10, seconds=1, peak_rss_bytes=10_000_000, rss_growth_bytes=1_000_000)
+
+
+def rates(*values: float) -> list[Sample]:
+    return [replace(BASE, rate_per_s=value) for value in values]
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    samples = {"ct-null-1": {"fastscp-null": rates(80, 300, 90), "floor-null": rates(100, 150, 100)}}
+    found = ratios(samples, "ct-null-1", "rate", "fastscp-null", "floor-null")
+    assert found == [0.8, 2.0, 0.9]
+    # The ratio of the medians would be 0.9 too, that of the means 1.34; what is quoted is the median of the ratios.
+    assert Spread.of(found) == Spread(median=0.9, least=0.8, most=2.0)
+
+
+def test_rounds_that_do_not_match_have_no_ratio() -> None:
+    samples = {"ct-null-1": {"fastscp-null": rates(80), "floor-null": rates(100, 150)}}
+    with pytest.raises(ValueError, match="same rounds"):
+        ratios(samples, "ct-null-1", "rate", "fastscp-null", "floor-null")
+
+
+def test_no_values_have_no_spread() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        Spread.of([])
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value", "verdict"),
+    [
+        ("rate", 0.79, "falls short"), ("rate", 0.8, "pass"), ("rate", 1.0, "pass and aim"),
+        ("cpu", 0.81, "falls short"), ("cpu", 0.8, "pass"), ("cpu", 0.5, "pass and aim"),
+    ],
+)  # fmt: skip
+def test_a_rate_must_be_reached_and_a_cost_not_exceeded(quantity: str, value: float, verdict: str) -> None:
+    target = Target("ct-null-1", quantity, "fastscp-null", "floor-null", must=0.8, aim=1.0 if quantity == "rate" else 0.5)  # type: ignore[arg-type]
+    assert Verdict(target, Spread(value, 0, 2)).verdict == verdict
+
+
+def test_a_plain_figure_is_compared_as_it_is() -> None:
+    idle = [replace(BASE, cores_busy=0.004, rss_each_bytes=200_000.0)]
+    found = verdicts({"idle-500": {"fastscp-file": idle}})
+    assert {verdict.target.quantity: verdict.verdict for verdict in found if verdict.target.work == "idle-500"} == {
+        "cores": "pass",
+        "rss_each": "falls short",
+    }
+
+
+def test_what_was_not_measured_is_said_to_be_so() -> None:
+    assert {verdict.verdict for verdict in verdicts({})} == {"not measured"}
+
+
+def test_every_target_names_receivers_that_its_work_measures() -> None:
+    for target in TARGETS:
+        measured = WORKS[target.work].contenders
+        assert target.contender in measured
+        assert target.reference is None or target.reference in measured
+    for work in WORKS.values():
+        assert set(work.contenders) <= set(CONTENDERS)
+
+
+def test_the_report_quotes_medians_with_their_range() -> None:
+    samples = {"ct-null-1": {"floor-null": rates(100, 100, 100), "fastscp-null": rates(80, 90, 130)}}
+    run = report.Run({"kernel": "Linux"}, {"rounds": "3"}, samples, ["ct-null-1, orthanc, round 1: lost"])
+    text = report.markdown(run)
+    assert "| CT, null store, 1 association | rate / floor, no file | >= 0.800 | >= 1.00 | 0.900 (0.800-1.30) | pass |" in text
+    assert "| fastscp, `null:` | 90.0 (80.0-130) |" in text
+    assert "orthanc, round 1: lost" in text
+    content = json.loads(report.as_json(run))
+    assert [sample["rate_per_s"] for sample in content["samples"]["ct-null-1"]["fastscp-null"]] == [80, 90, 130]
+
+
+def test_a_receiver_that_fails_in_any_round_has_no_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def measure(bench: Bench, work: Work, name: str, directory: Path) -> Sample:
+        asked.append(name)
+        if name == "floor-null" and asked.count(name) == 2:
+            raise LoadFailed("lost one")
+        return BASE
+
+    monkeypatch.setattr(program, "_measure", measure)
+    samples, failures = program._run([WORKS["ct-null-8"]], ["floor-null", "pynetdicom-null", "pynetdicom-file"], 3, 0.1, tmp_path)
+    assert asked == [
+        *("floor-null", "pynetdicom-null", "pynetdicom-file"),
+        *("pynetdicom-null", "pynetdicom-file", "floor-null"),
+        *("pynetdicom-null", "pynetdicom-file"),
+    ]
+    assert {name: len(found) for name, found in samples["ct-null-8"].items()} == {"pynetdicom-null": 3, "pynetdicom-file": 3}
+    assert failures == ["ct-null-8, floor-null, round 2: lost one"]
+
+
+@pytest.mark.parametrize(("kept", "fails"), [(2, True), (3, False), (4, True)])
+def test_a_store_that_keeps_another_number_of_files_fails(tmp_path: Path, kept: int, fails: bool) -> None:
+    place = Place(port=1, admin_port=2, directory=tmp_path)
+    (place.store / "study").mkdir(parents=True)
+    (place.store / "study" / "cut short").write_bytes(bytes(99))
+    for number in range(kept):
+        (place.store / "study" / str(number)).write_bytes(bytes(100))
+    receiver = Running(CONTENDERS["floor-file"], 0, place)
+    if fails:
+        with pytest.raises(LoadFailed, match=f"keeps {kept} of 3"):
+            Bench._check_stored(receiver, 3, 100)
+    else:
+        Bench._check_stored(receiver, 3, 100)
+
+
+def test_the_files_for_clients_are_distinct_part_10_files(tmp_path: Path) -> None:
+    directories = [tmp_path / "a", tmp_path / "b"]
+    payloads.write_files(payloads.small(), directories, 3)
+    files = [dcmread(path) for directory in directories for path in directory.iterdir()]
+    assert len({file.SOPInstanceUID for file in files}) == 6
+    for file in files:
+        assert file.file_meta.MediaStorageSOPInstanceUID == file.SOPInstanceUID
+        assert len(file.PixelData) == 32 * 32 * 2
