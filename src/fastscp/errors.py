@@ -4,6 +4,25 @@ Enters: nothing. Leaves: exceptions that carry the answer to give. Never: a deci
 """
 
 
+from typing import Literal
+
+RefusalReason = Literal[
+    "sop_class_mismatch",
+    "sop_class_not_supported",
+    "sop_instance_mismatch",
+    "missing_uid",
+    "unusable_uid",
+    "unreadable_head",
+    "no_data_set",
+    "too_large",
+    "no_memory",
+    "duplicate",
+    "store_failed",
+    "internal_error",
+]
+"""Why an instance is refused, as the metrics name it."""
+
+
 class FastScpError(Exception):
     """Base of all errors of this package."""
 
@@ -37,13 +56,15 @@ class RefusedError(FastScpError):
 
     Attributes:
         status: PS3.4 table B.2-1.
+        reason: one word for the metrics, see `RefusalReason`.
         comment: Error Comment (0000,0902), at most 64 characters of ASCII.
         offending_element: tag as 0xGGGGEEEE for (0000,0901), 0 for none.
     """
 
-    def __init__(self, status: int, comment: str, offending_element: int = 0) -> None:
+    def __init__(self, status: int, reason: RefusalReason, comment: str, offending_element: int = 0) -> None:
         super().__init__(f"0x{status:04X} {comment}")
         self.status = status
+        self.reason: RefusalReason = reason
         self.comment = comment[:64]
         self.offending_element = offending_element
 
@@ -56,5 +77,5 @@ class StoreError(RefusedError):
     """
 
     def __init__(self, comment: str, problem: str) -> None:
-        super().__init__(0xA700, comment)
+        super().__init__(0xA700, "store_failed", comment)
         self.problem = problem

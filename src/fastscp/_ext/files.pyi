@@ -14,6 +14,7 @@ def commit_file(
     *,
     replace: bool,
     fsync: bool,
+    fsync_ancestors: bool,
 ) -> None:
     """Write what is in memory of the instance, fsync, rename, fsync of the directory. Missing directories of the final name are made.
 
@@ -21,6 +22,7 @@ def commit_file(
         temporary_fd: an open file that holds what was spilled, or -1: then `temporary_path` is created (mode 0640, exclusive).
             Closed in every case.
         root_fd: an open directory; both paths are relative to it and on its file system.
+        fsync_ancestors: also fsync the directories above the file's own, up to the root: for a file whose directories may be new.
         replace: False makes an existing final name a FileExistsError.
     Raises OSError; the temporary file is then gone and the final name untouched.
     """

@@ -57,27 +57,31 @@ cdef int _parent(char *parent, const char *path) noexcept nogil:
     return 0
 
 
-cdef int _make_directories(int root_fd, const char *path, bint fsync) noexcept nogil:
-    # The directories above `path`, each made durable in the one above it; 0 or errno.
+cdef int _make_directories(int root_fd, const char *path) noexcept nogil:
+    # The directories above `path`; 0 or errno.
     cdef char parent[PATH_BYTES]
-    cdef char above[PATH_BYTES]
     cdef int error = _parent(parent, path)
     if error or parent[0] == c".":
         return error
-    if mkdirat(root_fd, parent, DIRECTORY_MODE) < 0:
-        if errno == EEXIST:
-            return 0
+    if mkdirat(root_fd, parent, DIRECTORY_MODE) < 0 and errno != EEXIST:
         if errno != ENOENT:
             return errno
-        error = _make_directories(root_fd, parent, fsync)
+        error = _make_directories(root_fd, parent)
         if error:
             return error
         if mkdirat(root_fd, parent, DIRECTORY_MODE) < 0 and errno != EEXIST:
             return errno
-    if fsync:
-        error = _parent(above, parent)
-        if error == 0:
-            error = _sync_directory(root_fd, above)
+    return 0
+
+
+cdef int _sync_above(int root_fd, const char *path, bint ancestors) noexcept nogil:
+    # The directory of `path`, and those above it up to the root; 0 or errno.
+    cdef char parent[PATH_BYTES]
+    cdef int error = _parent(parent, path)
+    if error == 0:
+        error = _sync_directory(root_fd, parent)
+    if error == 0 and ancestors and parent[0] != c".":
+        error = _sync_above(root_fd, parent, True)
     return error
 
 
@@ -92,9 +96,15 @@ cdef int _place(int root_fd, const char *temporary_path, const char *final_path,
 
 
 cdef int _commit(
-    Instance instance, int fd, int root_fd, const char *temporary_path, const char *final_path, bint replace, bint fsync
+    Instance instance,
+    int fd,
+    int root_fd,
+    const char *temporary_path,
+    const char *final_path,
+    bint replace,
+    bint fsync,
+    bint fsync_ancestors,
 ) noexcept nogil:
-    cdef char parent[PATH_BYTES]
     cdef int error = 0
     if fd < 0:
         fd = openat(root_fd, temporary_path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, FILE_MODE)
@@ -109,16 +119,15 @@ cdef int _commit(
         error = _place(root_fd, temporary_path, final_path, replace)
         if error == ENOENT:
             # First of its series, or somebody removed the directory meanwhile: cheaper than asking each time.
-            error = _make_directories(root_fd, final_path, fsync)
+            error = _make_directories(root_fd, final_path)
+            fsync_ancestors = True
             if error == 0:
                 error = _place(root_fd, temporary_path, final_path, replace)
     if error:
         unlinkat(root_fd, temporary_path, 0)
         return error
     if fsync:
-        error = _parent(parent, final_path)
-        if error == 0:
-            error = _sync_directory(root_fd, parent)
+        error = _sync_above(root_fd, final_path, fsync_ancestors)
     return error
 
 
@@ -131,19 +140,25 @@ def commit_file(
     *,
     bint replace,
     bint fsync,
+    bint fsync_ancestors,
 ):
     cdef const char *temporary = temporary_path
     cdef const char *final = final_path
     cdef int error
-    if b"\0" in temporary_path or b"\0" in final_path:
-        raise ValueError("a path holds a NUL")
-    instance._check_usable()
-    if instance.first is NULL and instance.held_bytes():
-        raise ValueError("the instance holds no memory")
+    try:
+        if b"\0" in temporary_path or b"\0" in final_path:
+            raise ValueError("a path holds a NUL")
+        instance._check_usable()
+        if instance.first is NULL and instance.held_bytes():
+            raise ValueError("the instance holds no memory")
+    except ValueError:
+        if temporary_fd >= 0:
+            close(temporary_fd)
+        raise
     # Counted as a view, so that no other thread can take the memory away meanwhile.
     instance.export_count += 1
     with nogil:
-        error = _commit(instance, temporary_fd, root_fd, temporary, final, replace, fsync)
+        error = _commit(instance, temporary_fd, root_fd, temporary, final, replace, fsync, fsync_ancestors)
     instance.export_count -= 1
     if error:
         raise OSError(error, "cannot commit the instance", final_path)

@@ -8,7 +8,8 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    # What an open level of undefined length is. The flag says that what it holds is implicit VR whatever the data set is (CP-246).
+    # What an open level of undefined length is. The flag says that what it holds is implicit VR little
+    # endian whatever the data set is (PS3.5 section 6.2.2, note on UN).
     LEVEL_SEQUENCE = 1
     LEVEL_ITEM = 2
     LEVEL_IMPLICIT = 4
@@ -85,28 +86,30 @@ cdef int _read_element(
     cdef unsigned char data[12]
     cdef size_t left = available_bytes - head.position
     cdef bint implicit = not head.explicit_vr
+    cdef bint little_endian = head.little_endian
     if head.depth and head.levels[head.depth - 1] & LEVEL_IMPLICIT:
         implicit = True
+        little_endian = True
     if left < 8:
         return ELEMENT_SHORT
     peek(source, head.position, data, 8)
-    element.tag = <uint32_t>_uint16(data, head.little_endian) << 16 | _uint16(data + 2, head.little_endian)
+    element.tag = <uint32_t>_uint16(data, little_endian) << 16 | _uint16(data + 2, little_endian)
     element.header_bytes = 8
     element.implicit_content = False
     element.may_be_undefined = True
     if element.tag >> 16 == 0xFFFE or implicit:
-        element.length = _uint32(data + 4, head.little_endian)
+        element.length = _uint32(data + 4, little_endian)
         return ELEMENT_OK
     if not (c"A" <= data[4] <= c"Z" and c"A" <= data[5] <= c"Z"):
         return ELEMENT_BAD
     if _has_short_length(data + 4):
-        element.length = _uint16(data + 6, head.little_endian)
+        element.length = _uint16(data + 6, little_endian)
         element.may_be_undefined = False
         return ELEMENT_OK
     if left < 12:
         return ELEMENT_SHORT
     peek(source, head.position, data, 12)
-    element.length = _uint32(data + 8, head.little_endian)
+    element.length = _uint32(data + 8, little_endian)
     element.header_bytes = 12
     element.implicit_content = _is_vr(data + 4, "UN")
     element.may_be_undefined = (

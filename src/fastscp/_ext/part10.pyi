@@ -72,11 +72,11 @@ class Instance:
 
     @property
     def spill_at_bytes(self) -> int:
-        """SPILL comes when this many bytes of the file are in memory: the reader's threshold until it is set."""
+        """SPILL comes when this many bytes of the file are in memory, and again with each as many more: the reader's threshold until set."""
     @spill_at_bytes.setter
     def spill_at_bytes(self, value: int) -> None: ...
     def spillable_bytes(self) -> int:
-        """Bytes at the front of what is in memory that nothing here needs any more (whole segments before the scan's position)."""
+        """Bytes at the front of what is in memory that nothing here needs any more: full segments before the scan's position."""
 
     def spillable_segments(self) -> list[memoryview]:
         """Views of these bytes."""
@@ -97,4 +97,4 @@ class Instance:
         """
 
     def release(self) -> None:
-        """Give all memory back. Idempotent. Raises BufferError while a view is alive."""
+        """Give all memory back. Idempotent. Raises BufferError while a view is alive, ValueError while it is its reader's."""

@@ -7,6 +7,7 @@ Never: a copy of the data set, a parse beyond its head.
 
 import zlib
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.errno cimport EINTR, errno
 from libc.string cimport memcpy, memset
@@ -121,6 +122,8 @@ def encode_file_meta(
     return (<const char *>target)[:length]
 
 
+@cython.final
+@cython.no_gc
 cdef class _SegmentView:
     # Exports one stretch of one segment. Holds the instance, and counts as a view of it for as long as it is exported.
     cdef Instance instance
@@ -145,7 +148,7 @@ cdef void _peek_segments(void *source, size_t offset, unsigned char *target, siz
     cdef segment_t *segment = (<peek_source_t *>source).first
     cdef size_t at = offset + (<peek_source_t *>source).data_set_offset
     cdef size_t piece_bytes
-    while at >= segment.length_bytes:
+    while count_bytes and at >= segment.length_bytes:
         at -= segment.length_bytes
         segment = segment.next
     while count_bytes:
@@ -157,6 +160,9 @@ cdef void _peek_segments(void *source, size_t offset, unsigned char *target, siz
         at = 0
 
 
+# No cycle can go through it, and the collector must not clear `pool` before __dealloc__ gives the memory back to it.
+@cython.final
+@cython.no_gc
 cdef class Instance:
     """One instance being received or received. See part10.pyi."""
 
@@ -165,10 +171,10 @@ cdef class Instance:
 
     cdef segment_t *grow(self) noexcept nogil:
         # Doubling from the smallest: a small instance takes little of the budget, a large one few segments.
-        cdef int size_class = 0 if self.last is NULL else min(self.last.size_class + 1, SEGMENT_CLASSES - 1)
-        cdef segment_t *segment = self.pool.acquire(size_class)
+        cdef segment_t *segment = self.pool.acquire(self.next_class)
         if segment is NULL:
             return NULL
+        self.next_class = min(self.next_class + 1, SEGMENT_CLASSES - 1)
         if self.last is NULL:
             self.first = segment
             self.filling = segment
@@ -182,7 +188,7 @@ cdef class Instance:
 
     cdef void scan(self, bint last) noexcept nogil:
         cdef peek_source_t source
-        if self.syntax.deflated:
+        if self.syntax.deflated or self.first is NULL:
             return
         source.first = self.first
         source.data_set_offset = self.meta_bytes - self.dropped_bytes
@@ -198,7 +204,7 @@ cdef class Instance:
         self.filling = NULL
 
     cdef size_t spillable(self) noexcept nogil:
-        # Whole segments before the position of the head's scan, and never the one that is being filled.
+        # Full segments before the position of the head's scan.
         cdef segment_t *segment = self.first
         cdef size_t count_bytes = 0
         cdef size_t needed_from = self.head_scan.position + self.meta_bytes - self.dropped_bytes
@@ -206,7 +212,11 @@ cdef class Instance:
             needed_from = 0 if self.inflated is None else self.held_bytes()
         elif self.head_scan.state != HEAD_SCANNING:
             needed_from = self.held_bytes()
-        while segment is not NULL and segment is not self.filling and count_bytes + segment.length_bytes <= needed_from:
+        while (
+            segment is not NULL
+            and (segment.length_bytes == segment.capacity_bytes or self.is_complete)
+            and count_bytes + segment.length_bytes <= needed_from
+        ):
             count_bytes += segment.length_bytes
             segment = segment.next
         return count_bytes
@@ -250,7 +260,16 @@ cdef class Instance:
             segment = self.first
             count_bytes -= segment.length_bytes
             self.first = segment.next
+            if segment is self.filling:
+                self.filling = segment.next
+            if segment is self.last:
+                self.last = NULL
             self.pool.give_back(segment)
+        self.set_spill_mark()
+
+    cdef void set_spill_mark(self) noexcept nogil:
+        cdef size_t held = self.held_bytes()
+        self.spill_mark = self.spill_interval if held < self.spill_interval else held + self.spill_interval
 
     def _check_usable(self):
         if self.released:
@@ -318,11 +337,12 @@ cdef class Instance:
 
     @property
     def spill_at_bytes(self):
-        return self.spill_mark
+        return self.spill_interval
 
     @spill_at_bytes.setter
     def spill_at_bytes(self, value):
-        self.spill_mark = value
+        self.spill_interval = value
+        self.set_spill_mark()
 
     cdef list _views(self, size_t count_bytes):
         cdef segment_t *segment = self.first
@@ -388,6 +408,8 @@ cdef class Instance:
         self._check_usable()
         if not self.syntax.deflated:
             raise ValueError("the data set is not deflated")
+        if limit_bytes < 1:
+            raise ValueError("limit_bytes must be positive")  # to zlib, 0 is no limit
         if self.inflated is not None:
             return self.inflated
         if self.dropped_bytes:
@@ -404,12 +426,14 @@ cdef class Instance:
                     break
         except zlib.error:
             pass  # What was inflated up to here is what there is: the scan reports it incomplete.
-        head = scan_head_buffer(inflated, True, True, self.is_complete)
+        head = scan_head_buffer(inflated, True, True, inflater.eof)
         if head.state == "complete" or head.state == "malformed":
             self.inflated = head
         return head
 
     def release(self):
+        if self.lent:
+            raise ValueError("the instance is still being received: it belongs to its reader")
         self._check_no_views()
         self.free_segments()
         self.released = True

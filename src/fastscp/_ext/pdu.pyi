@@ -71,7 +71,11 @@ class MessageReader:
         """
 
     def feed(self, data: Buffer) -> tuple[int, int]:
-        """Take bytes in until an event or the end of `data`. Returns (event, bytes consumed). Copies; tests and leftovers only."""
+        """Take bytes in until an event or the end of `data`. Returns (event, bytes consumed). Copies; for tests.
+
+        The header after a fragment is read with it: after an event, feed again, if only b"", until NEED_DATA.
+        Raises BufferError while a view of the instance is alive.
+        """
 
     @property
     def mid_message(self) -> bool:

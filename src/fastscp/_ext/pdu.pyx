@@ -4,6 +4,7 @@
 Enters: bytes, in any cuts. Leaves: one event at a time. Never: reads a socket, believes a length before checking it.
 """
 
+cimport cython
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
@@ -59,6 +60,9 @@ cdef inline uint32_t _get_be32(const unsigned char *data) noexcept nogil:
     return <uint32_t>data[0] << 24 | <uint32_t>data[1] << 16 | <uint32_t>data[2] << 8 | <uint32_t>data[3]
 
 
+# No cycle can go through it, see Instance.
+@cython.final
+@cython.no_gc
 cdef class MessageReader:
     """Frames one connection's bytes into events. See pdu.pyi."""
 
@@ -89,6 +93,7 @@ cdef class MessageReader:
     cdef Instance _new_instance(self):
         cdef Instance instance = Instance.__new__(Instance)
         instance.pool = self.pool
+        instance.lent = True
         return instance
 
     def establish(self, contexts, store_context_ids, source_ae_title):
@@ -113,6 +118,8 @@ cdef class MessageReader:
         self.problem = problem
         self.reason = reason
         self.dead = True
+        if self.current.export_count == 0:
+            self.current.free_segments()
         return EVENT_PROTOCOL_ERROR
 
     cdef event _raise(self, event what) noexcept nogil:
@@ -242,7 +249,7 @@ cdef class MessageReader:
         if self.current.held_bytes() < self.current.spill_mark:
             return EVENT_NEED_DATA
         # Whoever does not spill now is asked again later, not at every read.
-        self.current.spill_mark = self.current.held_bytes() + self.spill_threshold
+        self.current.spill_mark = self.current.held_bytes() + self.current.spill_interval
         return EVENT_SPILL
 
     cdef event resume(self) noexcept nogil:
@@ -401,6 +408,7 @@ cdef class MessageReader:
         self.begin_pending = segment is NULL
         if self.begin_pending:
             return EVENT_NO_MEMORY
+        self.current.spill_interval = self.spill_threshold
         self.current.spill_mark = self.spill_threshold
         self.current.meta_bytes = file_meta_encode(
             segment.data,
@@ -437,6 +445,11 @@ cdef class MessageReader:
         self.command_fill = 0
         self._drop_gathered()
 
+    cdef int _check_no_views(self) except -1:
+        if self.current.export_count:
+            raise BufferError(f"{self.current.export_count} views of the instance are alive")
+        return 0
+
     def feed(self, data):
         cdef const unsigned char[::1] view = memoryview(data).cast("B")
         cdef size_t length_bytes = <size_t>view.shape[0]
@@ -444,7 +457,9 @@ cdef class MessageReader:
         cdef size_t taken_bytes, piece_bytes
         cdef iovec places[MAX_TARGETS]
         cdef int count, i
-        cdef event what = self.resume()
+        cdef event what
+        self._check_no_views()
+        what = self.resume()
         while what == EVENT_NEED_DATA and at < length_bytes:
             count = self.targets(places, &what)
             taken_bytes = 0
@@ -473,6 +488,7 @@ cdef class MessageReader:
             raise ValueError("no instance is complete")
         self.current = self._new_instance()
         self._message_over()
+        instance.lent = False
         return instance
 
     def take_message(self):
@@ -498,8 +514,7 @@ cdef class MessageReader:
     def discard(self):
         if not self.storing or self.current.is_complete:
             raise ValueError("no instance is being received")
-        if self.current.export_count:
-            raise BufferError(f"{self.current.export_count} views of the instance are alive")
+        self._check_no_views()
         if not self.discarding:
             self._start_discarding(REFUSED_NO_MEMORY)
             if self.scratch is NULL:

@@ -5,6 +5,7 @@ Enters: what the peer sends, each data set byte straight into the instance. Leav
 Never: holds the interpreter lock while it waits or copies, waits without a deadline.
 """
 
+cimport cython
 from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT, errno
 from libc.stdint cimport int64_t
 from libc.string cimport memset
@@ -85,6 +86,8 @@ cdef int _poll_ms(int64_t left_ns) noexcept nogil:
     return <int>min((left_ns + 999999) // 1000000, <int64_t>1000000000)
 
 
+@cython.final
+@cython.no_gc
 cdef class Wire:
     """One connected TCP socket and its reader. See wire.pyi."""
 
@@ -157,14 +160,18 @@ cdef class Wire:
         cdef size_t window_start_bytes = 0
         cdef ssize_t received
         cdef event what
+        cdef int error
         if self.queued_bytes:
-            if self._send_all(self.queued, self.queued_bytes):
-                return EVENT_CLOSED
+            error = self._send_all(self.queued, self.queued_bytes)
             self.queued_bytes = 0
+            if error:
+                return EVENT_TIMEOUT_STALLED if error == ETIMEDOUT else EVENT_CLOSED
         memset(&message, 0, sizeof(message))
         message.msg_iov = places
         what = self.reader.resume()
         while what == EVENT_NEED_DATA:
+            if total_ns and _now_ns() >= total_until_ns:
+                return EVENT_TIMEOUT_STALLED if self.reader.under_way() else EVENT_TIMEOUT_IDLE
             message.msg_iovlen = self.reader.targets(places, &what)
             if message.msg_iovlen == 0:
                 break
@@ -196,6 +203,7 @@ cdef class Wire:
         cdef int64_t idle_ns = _nanoseconds(idle_s)
         cdef int64_t total_ns = _nanoseconds(total_s)
         cdef event what
+        self.reader._check_no_views()
         with nogil:
             what = self._receive(idle_ns, total_ns)
         return <int>what

@@ -1,0 +1,75 @@
+# One instance: see part10.pyi for the contract.
+
+from fastscp._ext.head cimport Head, head_t
+from fastscp._ext.memory cimport BufferPool, segment_t
+
+cdef enum:
+    UID_BYTES = 64
+    AE_TITLE_BYTES = 16
+    # Preamble and prefix, and the nine elements at their longest.
+    FILE_META_CEILING_BYTES = 132 + 12 + 14 + 5 * (8 + UID_BYTES) + 2 * (8 + AE_TITLE_BYTES)
+
+cdef enum refusal:
+    REFUSED_NOT, REFUSED_NO_DATA_SET, REFUSED_TOO_LARGE, REFUSED_NO_MEMORY
+
+# A UID or title as it goes into a file or an answer. A plain value.
+cdef struct text_t:
+    bint present
+    int length_bytes
+    char data[UID_BYTES + 1]
+
+# What every instance of one presentation context has in common. Owned by the reader's table.
+cdef struct syntax_t:
+    text_t uid
+    bint explicit_vr
+    bint little_endian
+    bint deflated
+
+cdef bint text_set(text_t *text, object value, int ceiling_bytes) except -1
+
+# Writes preamble, prefix and group 0002 to `target` of FILE_META_CEILING_BYTES; returns the length.
+cdef size_t file_meta_encode(
+    unsigned char *target,
+    const text_t *sop_class,
+    const text_t *sop_instance,
+    const text_t *syntax,
+    const text_t *source_title,
+    const text_t *implementation_class,
+    const text_t *implementation_version,
+) noexcept nogil
+
+cdef class Instance:
+    cdef BufferPool pool
+    cdef segment_t *first              # owned list, in file order
+    cdef segment_t *last
+    cdef segment_t *filling            # where the next byte goes; those before it are full, those behind it empty
+    cdef int export_count              # live views; memory does not move or leave while there is one
+    cdef bint released
+    cdef head_t head_scan
+    cdef Head inflated                 # of a deflated data set, once its head was found
+    cdef syntax_t syntax
+    cdef text_t sop_class              # Affected SOP Class UID
+    cdef text_t sop_instance           # Affected SOP Instance UID
+    cdef int context
+    cdef unsigned short message
+    cdef refusal why_refused
+    cdef bint is_complete
+    cdef size_t meta_bytes
+    cdef size_t received_bytes         # of data set, wherever they are now
+    cdef size_t dropped_bytes          # of the file, from its front: no longer in memory
+    cdef size_t spill_interval
+    cdef size_t spill_mark             # SPILL comes at this many bytes in memory
+    cdef int next_class                # size class of the next segment
+    cdef bint lent                     # still its reader's
+
+    cdef list _views(self, size_t count_bytes)
+    cdef int _write(self, int fd, size_t count_bytes) except -1
+    cdef segment_t *grow(self) noexcept nogil
+    cdef size_t held_bytes(self) noexcept nogil
+    cdef void scan(self, bint last) noexcept nogil
+    cdef void set_spill_mark(self) noexcept nogil
+    cdef void free_segments(self) noexcept nogil
+    cdef size_t spillable(self) noexcept nogil
+    # Writes the first `count_bytes` in memory to `fd`; 0, or errno.
+    cdef int write_front(self, int fd, size_t count_bytes) noexcept nogil
+    cdef void drop_front(self, size_t count_bytes) noexcept nogil

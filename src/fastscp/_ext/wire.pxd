@@ -1,0 +1,22 @@
+# The socket under a MessageReader: see wire.pyi for the contract.
+
+from libc.stdint cimport int64_t
+
+from fastscp._ext.dimse cimport RESPONSE_CEILING_BYTES
+from fastscp._ext.pdu cimport MessageReader, event
+
+cdef class Wire:
+    cdef int fd                            # borrowed
+    cdef int wake_fd                       # borrowed; -1 where it is not looked at
+    cdef MessageReader reader
+    cdef size_t progress_bytes
+    cdef int64_t progress_ns
+    cdef size_t peer_max_pdu
+    cdef bint closed_cleanly
+    cdef unsigned char queued[RESPONSE_CEILING_BYTES]
+    cdef size_t queued_bytes
+
+    cdef event _receive(self, int64_t idle_ns, int64_t total_ns) noexcept nogil
+    cdef event _wait_for_data(self, int64_t idle_until_ns, int64_t until_ns) noexcept nogil
+    # 0, or errno; ETIMEDOUT where the peer takes nothing.
+    cdef int _send_all(self, const unsigned char *data, size_t length_bytes) noexcept nogil

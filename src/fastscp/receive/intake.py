@@ -1,0 +1,117 @@
+"""Stores what one association sends, one instance after the other.
+
+Enters: instances, whole or growing. Leaves: an answer for each, after its commit.
+Never: Success before the commit, an upload that is neither committed nor abandoned.
+"""
+
+import time
+from typing import NamedTuple
+
+from fastscp._ext.part10 import Instance
+from fastscp.errors import RefusedError, StoreError
+from fastscp.observe.log import get_logger
+from fastscp.observe.metrics import Metrics
+from fastscp.receive.checks import INFLATED_HEAD_CEILING_BYTES, check_instance
+from fastscp.stores import Store, Upload
+from fastscp.uids import is_conformant
+
+_log = get_logger("receive")
+
+
+class Answer(NamedTuple):
+    """What the C-STORE-RSP says: PS3.7 table 9.3-2."""
+
+    status: int
+    error_comment: str = ""
+    offending_element: int = 0
+
+
+SUCCESS = Answer(0x0000)
+_INTERNAL_ERROR = RefusedError(0x0110, "internal_error", "The receiver failed, see its log")
+
+
+class Intake:
+    """The way of one association's instances into the store. Used by that association's thread alone.
+
+    An instance that grows beyond the spill threshold, or that memory is short for, is uploaded while it arrives; `upload`
+    stays with the intake until the instance is answered or the association ends.
+    """
+
+    def __init__(self, store: Store, metrics: Metrics, sop_classes: frozenset[str], association_id: str) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._sop_classes = sop_classes
+        self._association_id = association_id
+        self._upload: Upload | None = None
+        self._spill_error: StoreError | None = None
+
+    def spill(self, instance: Instance) -> bool:
+        """Move what can be moved of a growing instance into the store. Returns False where the rest of it should be discarded."""
+        if self._spill_error is not None:
+            return False
+        if instance.deflated:
+            # What left memory cannot be inflated any more; where the head is not found in this much, it is not found at all.
+            instance.inflated_head(INFLATED_HEAD_CEILING_BYTES)
+        if instance.spillable_bytes() == 0:
+            return True
+        try:
+            if self._upload is None:
+                self._upload = self._store.begin_upload(instance)
+            self._upload.spill(instance)
+        except StoreError as error:
+            self._spill_error = error
+            self.abandon()
+            return False
+        return True
+
+    def store(self, instance: Instance) -> Answer:
+        """Check and commit a complete instance, release its memory and say what to answer."""
+        try:
+            start = time.monotonic()
+            self._commit(instance)
+            dataset_bytes = instance.dataset_bytes
+            self._metrics.stored(dataset_bytes, time.monotonic() - start)
+            return SUCCESS
+        except RefusedError as refused:
+            return self._refuse(instance, refused)
+        except Exception:
+            _log.exception("store_failed_unexpectedly", association=self._association_id)
+            return self._refuse(instance, _INTERNAL_ERROR)
+        finally:
+            self.abandon()
+            self._spill_error = None
+            instance.release()
+
+    def abandon(self) -> None:
+        """Remove what was uploaded of an instance that will not be committed."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.abandon()
+
+    def _commit(self, instance: Instance) -> None:
+        if self._spill_error is not None:
+            raise self._spill_error
+        name = check_instance(instance, self._sop_classes)
+        upload, self._upload = self._upload, None
+        if upload is None:
+            self._store.commit(instance, name)
+        else:
+            upload.commit(instance, name)
+        for uid in name:
+            if not is_conformant(uid):
+                self._metrics.nonconformant_uid()
+                _log.warning("uid_not_conformant", association=self._association_id, uid=uid)
+
+    def _refuse(self, instance: Instance, refused: RefusedError) -> Answer:
+        self._metrics.refused(refused.status, refused.reason)
+        _log.warning(
+            "instance_refused",
+            association=self._association_id,
+            status=f"{refused.status:04X}",
+            reason=refused.reason,
+            comment=refused.comment,
+            sop_instance_uid=instance.sop_instance_uid,
+            dataset_bytes=instance.dataset_bytes,
+            problem=refused.problem if isinstance(refused, StoreError) else None,
+        )
+        return Answer(refused.status, refused.comment, refused.offending_element)

@@ -1,0 +1,42 @@
+"""What every store is: the place where an instance is committed before Success is said.
+
+Enters: an instance and its name. Leaves: a commit, or a RefusedError. Never: a return before the bytes are where the store promises them.
+"""
+
+from typing import NamedTuple, Protocol
+
+from fastscp._ext.part10 import Instance
+
+
+class InstanceName(NamedTuple):
+    """What identifies an instance; every UID is key-safe (see `fastscp.uids.is_key_safe`)."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+class Upload(Protocol):
+    """An instance that goes to the store while it arrives. Used by one thread; ends with exactly one of `commit` and `abandon`."""
+
+    def spill(self, instance: Instance) -> None:
+        """Take what the instance can give out of memory. Raises StoreError; the upload is then only good for `abandon`."""
+
+    def commit(self, instance: Instance, name: InstanceName) -> None:
+        """Take the rest and commit. Raises RefusedError; nothing of it then remains in the store."""
+
+    def abandon(self) -> None:
+        """Remove everything that was spilled. Does not raise."""
+
+
+class Store(Protocol):
+    """Thread-safe. Owns nothing of an instance after its methods have returned."""
+
+    def commit(self, instance: Instance, name: InstanceName) -> None:
+        """Commit an instance that is whole and in memory. Raises RefusedError."""
+
+    def begin_upload(self, instance: Instance) -> Upload:
+        """Begin to take an instance while it arrives. Raises StoreError."""
+
+    def close(self) -> None:
+        """Remove what only this process needs. Called once, when nothing is under way."""

@@ -1,0 +1,167 @@
+"""Instances as files: <root>/<StudyInstanceUID>/<SeriesInstanceUID>/<SOPInstanceUID>.dcm.
+
+Enters: instances. Leaves: files that are durable under their final name before `commit` returns.
+Never: a half file under a final name, whatever stops the process.
+"""
+
+import errno
+import fcntl
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+from fastscp._ext.files import commit_file
+from fastscp._ext.part10 import Instance
+from fastscp.errors import ConfigError, RefusedError, StoreError
+from fastscp.stores.base import InstanceName
+
+INCOMING = ".incoming"
+"""Directory for what is not committed yet, under the root so that a rename can commit it."""
+
+SPILL_AT_BYTES = 1 << 20
+"""Once an instance goes to its file while it arrives, this much at a time: small enough to stay in the processor's cache
+(benchmarks: work "big"), large enough that the system calls do not count."""
+
+DURABLE_CEILING_COUNT = 4096
+"""Most series that are remembered as durable; then the memory starts anew."""
+
+_COMMENTS = {
+    errno.ENOSPC: "The storage is full",
+    errno.EDQUOT: "The storage quota is exceeded",
+    errno.EROFS: "The storage is read-only",
+    errno.EACCES: "The storage does not permit writing",
+    errno.EIO: "The storage has a fault",
+}
+
+
+class FileStore:
+    """A directory tree on one file system.
+
+    Not yet committed files are in a directory of this process under `INCOMING`, locked for as long as the process lives;
+    directories whose lock is free were left by a crash and are removed at the start.
+    """
+
+    def __init__(self, root: Path, *, fsync: bool, replace: bool) -> None:
+        """
+        Args:
+            fsync: whether file and directory reach the disk before a commit returns; otherwise that is left to the operating system.
+            replace: whether an instance that exists is overwritten; otherwise it is refused with 0xC000.
+        Raises ConfigError where the directory cannot be made or written to.
+        """
+        self._fsync = fsync
+        self._replace = replace
+        self._names = itertools.count()
+        # Series whose directories are known to be on the disk. Whoever finds one that is not in here cannot know how far the
+        # one that made it has come, and sees to it itself.
+        self._durable: set[str] = set()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            incoming = root / INCOMING
+            incoming.mkdir(mode=0o750, exist_ok=True)
+            _remove_left_over(incoming)
+            self._temporary, self._lock_fd = _claim_directory(incoming)
+            self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ConfigError("--store", f"cannot write to {root}: {error.strerror}") from error
+
+    def commit(self, instance: Instance, name: InstanceName) -> None:
+        """Write the file, make it durable, give it its name."""
+        self._commit(instance, -1, self._temporary_name(), name)
+
+    def begin_upload(self, instance: Instance) -> "FileUpload":
+        """Open a temporary file."""
+        temporary_name = self._temporary_name()
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            fd = os.open(temporary_name, flags, 0o640, dir_fd=self._root_fd)
+        except OSError as error:
+            raise _store_error(error) from error
+        return FileUpload(self, fd, temporary_name)
+
+    def close(self) -> None:
+        """Remove this process's directory of temporary files."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        os.close(self._lock_fd)
+        os.close(self._root_fd)
+
+    def _temporary_name(self) -> bytes:
+        return b"%s/%s/%d" % (INCOMING.encode(), self._temporary.name.encode(), next(self._names))
+
+    def _commit(self, instance: Instance, fd: int, temporary_name: bytes, name: InstanceName) -> None:
+        directory = f"{name.study_instance_uid}/{name.series_instance_uid}"
+        final_name = f"{directory}/{name.sop_instance_uid}.dcm".encode()
+        try:
+            commit_file(
+                instance,
+                fd,
+                self._root_fd,
+                temporary_name,
+                final_name,
+                replace=self._replace,
+                fsync=self._fsync,
+                fsync_ancestors=directory not in self._durable,
+            )
+        except FileExistsError as error:
+            raise RefusedError(0xC000, "duplicate", "The SOP Instance is stored already", 0x00080018) from error
+        except OSError as error:
+            raise _store_error(error) from error
+        if len(self._durable) >= DURABLE_CEILING_COUNT:
+            self._durable.clear()
+        self._durable.add(directory)
+
+    def _discard(self, fd: int, temporary_name: bytes) -> None:
+        os.close(fd)
+        os.unlink(temporary_name, dir_fd=self._root_fd)
+
+
+class FileUpload:
+    """A temporary file that an instance goes to while it arrives. Owns the descriptor."""
+
+    def __init__(self, store: FileStore, fd: int, temporary_name: bytes) -> None:
+        self._store = store
+        self._fd = fd
+        self._temporary_name = temporary_name
+
+    def spill(self, instance: Instance) -> None:
+        """Append what can leave memory to the temporary file."""
+        try:
+            instance.write_spillable(self._fd)
+        except OSError as error:
+            raise _store_error(error) from error
+        instance.spill_at_bytes = SPILL_AT_BYTES
+
+    def commit(self, instance: Instance, name: InstanceName) -> None:
+        """Append the rest, make it durable, give it its name."""
+        # commit_file closes the descriptor and removes the temporary file, whatever happens.
+        self._store._commit(instance, self._fd, self._temporary_name, name)
+
+    def abandon(self) -> None:
+        """Remove the temporary file."""
+        self._store._discard(self._fd, self._temporary_name)
+
+
+def _store_error(error: OSError) -> StoreError:
+    comment = _COMMENTS.get(error.errno or 0, "The storage failed")
+    return StoreError(comment, f"{errno.errorcode.get(error.errno or 0, 'unknown error')}: {os.strerror(error.errno or 0)}")
+
+
+def _claim_directory(incoming: Path) -> tuple[Path, int]:
+    directory = incoming / f"{os.getpid()}-{os.urandom(4).hex()}"
+    directory.mkdir(mode=0o750)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return directory, fd
+
+
+def _remove_left_over(incoming: Path) -> None:
+    for directory in incoming.iterdir():
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue  # Its process is alive.
+        else:
+            shutil.rmtree(directory)
+        finally:
+            os.close(fd)
