@@ -11,7 +11,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 EXT_DIR = Path("src/fastscp/_ext")
-MODULES = {"memory", "part10", "dimse", "pdu", "wire", "files"}
+MODULES = {"memory", "head", "part10", "dimse", "pdu", "wire", "files"}
 
 # Cython writes unused helpers and parameters, and initialises type objects in part.
 WARNINGS = [
@@ -27,7 +27,7 @@ COMPILE = {
     "release": ["-O3", "-g1"],
     "debug": ["-O0", "-g3", "-UNDEBUG"],
     "coverage": ["-O0", "-g1"],
-    "asan": ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", *SANITIZE],
+    "asan": ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-Werror", *SANITIZE],
 }
 # Line tracing through sys.monitoring loses lines of nogil code; the pair CYTHON_USE_SYS_MONITORING=0 and COVERAGE_CORE=ctrace works.
 MACROS = {"coverage": [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]}

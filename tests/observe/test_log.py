@@ -5,11 +5,9 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
-import structlog
 
 from fastscp.observe import log
 
@@ -21,14 +19,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    logging.captureWarnings(False)
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 def test_json_records_have_time_level_event_and_facts() -> None:

@@ -1,0 +1,85 @@
+# Everything a developer runs. A fresh clone needs Python 3.11 or newer, a C compiler and make; the rest goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+INSTALLED := $(VENV)/.installed
+NATIVE_SOURCES := $(wildcard src/fastscp/_ext/*.pyx src/fastscp/_ext/*.pxd src/fastscp/_ext/*.h)
+NATIVE_MODULES := $(patsubst src/fastscp/_ext/%.pyx,fastscp._ext.%,$(wildcard src/fastscp/_ext/*.pyx))
+PYTEST_ARGS ?=
+FUZZ_EXAMPLES ?= 20000
+FUZZ_TIMEOUT_S ?= 3600
+
+# What a developer's shell may have set would choose another package than the one under test.
+unexport PYTHONPATH
+unexport FASTSCP_BUILD
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint stubtest unit asan coverage bench fuzz clean
+
+help:
+	@echo "make run       start the receiver on port 11112 and send sample images to it, until Ctrl-C"
+	@echo "make test      lint, stub check and all tests"
+	@echo "make asan      native and property tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make coverage  all tests with line coverage of Python and Cython"
+	@echo "make bench     benchmarks against other receivers, with a table"
+	@echo "make fuzz      property tests with new examples, FUZZ_EXAMPLES of each"
+	@echo "make lint      ruff and mypy;  make clean  remove all that was built"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml setup.py $(NATIVE_SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+run: install
+	$(BIN)/python scripts/demo.py
+
+test: lint stubtest unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The .pyi files say what the compiled modules are.
+stubtest: install
+	MYPYPATH=src $(BIN)/python -m mypy.stubtest $(NATIVE_MODULES)
+
+unit: install
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Another build of the native modules has a copy of the sources of its own, so that none of its files is ever taken for a release.
+build-%: install
+	mkdir -p build/$*/src
+	find build/$*/src -name '*.py' -delete
+	tar -C src --exclude='*.so' --exclude='_ext/*.c' --exclude='__pycache__' -cf - fastscp | tar -C build/$*/src -xf -
+	cp -p setup.py pyproject.toml build/$*/
+	cd build/$* && FASTSCP_BUILD=$* $(BIN)/python setup.py --quiet build_ext --inplace
+
+# tests/conftest.py ends the run where FASTSCP_BUILD is not what was loaded.
+asan: build-asan
+	PYTHONPATH=build/asan/src FASTSCP_BUILD=asan PYTHONMALLOC=malloc \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:strict_string_checks=1 \
+	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	$(BIN)/python -m pytest tests/native tests/property $(PYTEST_ARGS)
+
+coverage: build-coverage
+	rm -f .coverage .coverage.*
+	PYTHONPATH=$(CURDIR)/build/coverage/src FASTSCP_BUILD=coverage $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+fuzz: install
+	FASTSCP_PROPERTY_PROFILE=deep FASTSCP_PROPERTY_EXAMPLES=$(FUZZ_EXAMPLES) \
+	$(BIN)/python -m pytest tests/property --timeout=$(FUZZ_TIMEOUT_S) $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.* src/*.egg-info
+	rm -f src/fastscp/_ext/*.so $(patsubst %.pyx,%.c,$(wildcard src/fastscp/_ext/*.pyx))
+	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

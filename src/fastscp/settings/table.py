@@ -1,0 +1,227 @@
+"""The table of options: name, kind, default and help of each, and the attribute that holds its value.
+
+Enters: nothing. Leaves: the class Settings and the list OPTIONS made from it.
+Never: a reading of flags, environment or files.
+"""
+
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+
+from fastscp.observe.log import LogFormat, LogLevel
+from fastscp.settings import kinds
+from fastscp.settings.kinds import Kind, Network, StoreTarget
+from fastscp.settings.machine import default_memory_budget_bytes
+
+LISTEN, ACCESS, TIMES, LIMITS, STORAGE, LOG = (
+    "Listening",
+    "Who may send what",
+    "Deadlines",
+    "Limits",
+    "Storing",
+    "Logging",
+)
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """What the table says of an option.
+
+    Attributes:
+        name: in a TOML file; --max-pdu and FASTSCP_MAX_PDU are made from max_pdu.
+        shown_default: stands in help in the default's place where that depends on the machine or is an empty list.
+    """
+
+    name: str
+    group: str
+    kind: Kind
+    help: str
+    shown_default: str = ""
+
+
+_D = Declared
+_DAY_S = 86400.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `fastscp serve` runs with. Every attribute is an option; the unit is part of its name."""
+
+    host: Annotated[
+        str,
+        _D("host", LISTEN, kinds.HOST, "Address to listen on for DICOM. 0.0.0.0 is every IPv4 address, :: every IPv6 and IPv4 address."),
+    ] = "0.0.0.0"
+    port: Annotated[int, _D("port", LISTEN, kinds.integer(0, 65535), "Port to listen on for DICOM; 0 takes a free one.")] = 11112
+    aet: Annotated[str, _D("aet", LISTEN, kinds.AE_TITLE, "This receiver's AE title.")] = "FASTSCP"
+    admin_host: Annotated[
+        str,
+        _D("admin_host", LISTEN, kinds.HOST, "Address to listen on for /livez, /readyz and /metrics. Nothing there asks who is calling."),
+    ] = "127.0.0.1"
+    admin_port: Annotated[
+        int, _D("admin_port", LISTEN, kinds.integer(0, 65535), "Port to listen on for /livez, /readyz and /metrics; 0 takes a free one.")
+    ] = 8080
+
+    store: Annotated[
+        StoreTarget,
+        _D(
+            "store",
+            STORAGE,
+            kinds.STORE,
+            "Where instances go: a directory, as PATH or file:PATH, or null: (counts and drops them, for measuring).",
+        ),
+    ] = StoreTarget("file", "./received")
+    fsync: Annotated[
+        bool,
+        _D(
+            "fsync",
+            STORAGE,
+            kinds.YES_NO,
+            "Whether Success waits until the instance is on the disk. With no, a crash of the machine can lose what was acknowledged.",
+        ),
+    ] = True
+    on_duplicate: Annotated[
+        Literal["overwrite", "reject"],
+        _D(
+            "on_duplicate",
+            STORAGE,
+            kinds.choice("overwrite", "reject"),
+            "What happens to a SOP Instance UID that is already stored: replaced, or refused with status C000.",
+        ),
+    ] = "overwrite"
+
+    require_called_aet: Annotated[
+        bool, _D("require_called_aet", ACCESS, kinds.SWITCH, "Reject associations whose called AE title is not --aet.")
+    ] = False
+    require_calling_aet: Annotated[
+        tuple[str, ...], _D("require_calling_aet", ACCESS, kinds.AE_TITLES, "Accept only these calling AE titles.", "any")
+    ] = ()
+    peers: Annotated[
+        tuple[Network, ...], _D("peers", ACCESS, kinds.NETWORKS, "Accept connections only from these addresses and networks.", "any")
+    ] = ()
+    sop_classes: Annotated[
+        tuple[str, ...],
+        _D(
+            "sop_classes", ACCESS, kinds.UIDS, "Accept only these storage SOP classes.", "every storage class, private and unknown ones too"
+        ),
+    ] = ()
+
+    max_associations: Annotated[
+        int,
+        _D(
+            "max_associations",
+            LIMITS,
+            kinds.integer(1, 100_000),
+            "Most associations at one time; more are rejected as a transient condition.",
+        ),
+    ] = 300
+    max_pdu_bytes: Annotated[
+        int, _D("max_pdu", LIMITS, kinds.size(4096, 2**20, str), "Maximum PDU length that is offered to the peer, in bytes.")
+    ] = 131072
+    max_instance_bytes: Annotated[
+        int, _D("max_instance_size", LIMITS, kinds.size(2**10, 2**50), "Longest data set that is accepted; a longer one is answered A700.")
+    ] = 4 * 2**30
+    memory_budget_bytes: Annotated[
+        int,
+        _D(
+            "memory_budget",
+            LIMITS,
+            kinds.size(4 * 2**20, 2**50),
+            "Most memory for instances on their way to the store. At the limit the receiver stops reading.",
+            "half of the memory limit of the control group, or of the machine's memory",
+        ),
+    ] = msgspec.field(default_factory=default_memory_budget_bytes)
+    spill_threshold_bytes: Annotated[
+        int,
+        _D(
+            "spill_threshold",
+            LIMITS,
+            kinds.size(2**20, 2**40),
+            "An instance that holds this much memory goes on to the store while it arrives.",
+        ),
+    ] = 16 * 2**20
+
+    associate_timeout_s: Annotated[
+        float,
+        _D("associate_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest time from the connection to a complete association request."),
+    ] = 30.0
+    idle_timeout_s: Annotated[float, _D("idle_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest silence between two messages.")] = 600.0
+    progress_timeout_s: Annotated[
+        float,
+        _D(
+            "progress_timeout",
+            TIMES,
+            kinds.seconds(0.1, _DAY_S),
+            "Inside a message at least 1 kB must arrive in each stretch of this time.",
+        ),
+    ] = 30.0
+    put_timeout_s: Annotated[
+        float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory, and for the store; then the answer is A700.")
+    ] = 60.0
+    drain_timeout_s: Annotated[
+        float,
+        _D(
+            "drain_timeout",
+            TIMES,
+            kinds.seconds(0.1, _DAY_S),
+            "After SIGTERM or Ctrl-C, longest time for open associations to finish what they send.",
+        ),
+    ] = 90.0
+
+    log_level: Annotated[
+        LogLevel, _D("log_level", LOG, kinds.choice("debug", "info", "warning", "error"), "Least severe level that is logged.")
+    ] = "info"
+    log_format: Annotated[
+        LogFormat,
+        _D(
+            "log_format",
+            LOG,
+            kinds.choice("auto", "json", "console"),
+            "How a record is written to stderr: json is one object a line; auto is console on a terminal and json elsewhere.",
+        ),
+    ] = "auto"
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One row of the table.
+
+    Attributes:
+        attribute: of Settings.
+        declared: what the table says.
+        default: the value where nobody says anything.
+    """
+
+    attribute: str
+    declared: Declared
+    default: Any
+
+    @property
+    def name(self) -> str:
+        """The key in a TOML file and in the answers of `load_settings`."""
+        return self.declared.name
+
+    @property
+    def flag(self) -> str:
+        """The form on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The form in the environment."""
+        return "FASTSCP_" + self.name.upper()
+
+    def show(self, value: Any) -> str:
+        """A value of this option as text; "" for an empty list."""
+        show = self.declared.kind.show
+        return ", ".join(show(one) for one in value) if self.declared.kind.many else show(value)
+
+
+def _options() -> dict[str, Option]:
+    hints = get_type_hints(Settings, include_extras=True)
+    defaults = Settings()
+    return {
+        declared.name: Option(attribute, declared, getattr(defaults, attribute))
+        for attribute, hint in hints.items()
+        for declared in hint.__metadata__
+    }
+
+
+OPTIONS = _options()
+"""All options by name, in the order of the help."""
