@@ -5,6 +5,7 @@ Never: patient data; pixels come from a seeded generator.
 """
 
 import random
+import struct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,6 +166,19 @@ def associate_request(sop_class_uid: str, context_count: int) -> bytes:
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(primitive)
     return bytes(pdu.encode())
+
+
+def store_pdus(payload: Payload, max_pdu_bytes: int) -> bytes:
+    """The C-STORE-RQ as P-DATA-TF PDUs of one PDV each, none longer than `max_pdu_bytes` (PS3.8 section 9.3.5)."""
+    room_bytes = max_pdu_bytes - 6
+    pdus = []
+    for part, control in ((payload.command, 1), (payload.data_set, 0)):
+        for at in range(0, len(part), room_bytes):
+            fragment = part[at : at + room_bytes]
+            last = 2 if at + room_bytes >= len(part) else 0
+            pdv = struct.pack(">IBB", len(fragment) + 2, CONTEXT_ID, control | last) + fragment
+            pdus.append(struct.pack(">BBI", 0x04, 0, len(pdv)) + pdv)
+    return b"".join(pdus)
 
 
 def write_files(payload: Payload, directories: list[Path], files_each: int) -> None:

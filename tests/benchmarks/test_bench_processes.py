@@ -36,7 +36,7 @@ def test_cpu_time_includes_descendants_that_ended() -> None:
         own_s = float(process.stdout.readline())
         measured_s = processes.usage(process.pid).cpu_s
         process.communicate("\n", timeout=60)
-    assert own_s > 0.3
+    assert own_s > 0.2
     assert abs(measured_s - own_s) <= 5 * TICK_S
 
 
