@@ -73,9 +73,9 @@ def read_sample(name: str, path: Path) -> Sample:
         dataset = pydicom.dcmread(path, force=True)
         meta = dataset.file_meta
         syntax = WITHOUT_META.get(name) or META_WITHOUT_SYNTAX.get(name) or str(meta.TransferSyntaxUID)
-        sop_class = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or ""
-        sop_instance = meta.get("MediaStorageSOPInstanceUID") or dataset.get("SOPInstanceUID") or ""
-    return Sample(name, path, syntax, str(sop_class) or RAW_DATA, str(sop_instance) or "1.2.826.0.1.3680043.10.9999.0", data[meta_end(data) :])
+        sop_class = meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID") or RAW_DATA
+        sop_instance = meta.get("MediaStorageSOPInstanceUID") or dataset.get("SOPInstanceUID") or "1.2.826.0.1.3680043.10.9999.0"
+    return Sample(name, path, syntax, str(sop_class), str(sop_instance), data[meta_end(data) :])
 
 
 @cache

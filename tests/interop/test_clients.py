@@ -17,6 +17,7 @@ import pytest
 
 from tests.interop.corpus import WITHOUT_META, samples
 from tests.interop.test_corpus import REFUSED
+from tests.peers.dcmtk import dcmtk
 from tests.peers.encoding import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE
 from tests.peers.part10 import assert_file_meta, read_part10
 from tests.peers.server import FastScp
@@ -119,7 +120,9 @@ STORESCU_SYNTAXES = [
 @pytest.mark.parametrize(("option", "transfer_syntax"), STORESCU_SYNTAXES)
 def test_storescu_compressed(receiver: FastScp, tmp_path: Path, option: str, transfer_syntax: str) -> None:
     names = sendable(transfer_syntax) - UIDS_AS_UN
-    client = run_client(receiver, ["storescu", "-nh", option, "-R", "+sd", "+r", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in"))
+    client = run_client(
+        receiver, [dcmtk("storescu"), "-nh", option, "-R", "+sd", "+r", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in")
+    )
     assert_all_stored(client, names, transfer_syntax)
     assert_stored_as_tapped(receiver, client.stores)
 
@@ -129,8 +132,8 @@ def test_storescu_near_lossless(receiver: FastScp, tmp_path: Path) -> None:
     """No sample in this syntax has the UIDs to be stored, so one is compressed here."""
     source = samples()["pydicom/test_files/examples_rgb_color.dcm"]
     compressed = tmp_path / "near.dcm"
-    subprocess.run(["dcmcjpls", "+en", str(source.path), str(compressed)], check=True, capture_output=True, timeout=30)
-    client = run_client(receiver, ["storescu", "-xu", "127.0.0.1", "{port}"], compressed)
+    subprocess.run([dcmtk("dcmcjpls"), "+en", str(source.path), str(compressed)], check=True, capture_output=True, timeout=30)
+    client = run_client(receiver, [dcmtk("storescu"), "-xu", "127.0.0.1", "{port}"], compressed)
     assert [(each.status, each.transfer_syntax) for each in client.stores] == [(0, "1.2.840.10008.1.2.4.81")], client.output
     assert_stored_as_tapped(receiver, client.stores)
 
@@ -139,7 +142,7 @@ def test_storescu_near_lossless(receiver: FastScp, tmp_path: Path) -> None:
 def test_storescu_with_every_context_it_knows(receiver: FastScp, tmp_path: Path) -> None:
     """Without -R it proposes 128 presentation contexts, whatever the files are."""
     names = {"pydicom/test_files/CT_small.dcm", "pydicom/test_files/MR_small.dcm", "pydicom/test_files/test-SR.dcm"}
-    client = run_client(receiver, ["storescu", "+sd", "+r", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in"))
+    client = run_client(receiver, [dcmtk("storescu"), "+sd", "+r", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in"))
     assert client.exit_code == 0, client.output
     assert_all_stored(client, names)
     assert_stored_as_tapped(receiver, client.stores)
@@ -153,7 +156,9 @@ def test_storescu_with_every_context_it_knows(receiver: FastScp, tmp_path: Path)
 def test_storescu_uncompressed(receiver: FastScp, tmp_path: Path, option: str, used: set[str]) -> None:
     """Files in three encodings, which storescu turns into the one that it prefers."""
     names = {name for name in sendable(*UNCOMPRESSED) if samples()[name].path.stat().st_size < 200_000}
-    client = run_client(receiver, ["storescu", "-nh", option, "-R", "+sd", "+r", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in"))
+    client = run_client(
+        receiver, [dcmtk("storescu"), "-nh", option, "-R", "+sd", "+r", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in")
+    )
     assert_all_stored(client, names)
     assert {each.transfer_syntax for each in client.stores} <= used | UNCOMPRESSED
     assert_stored_as_tapped(receiver, client.stores)
@@ -162,14 +167,17 @@ def test_storescu_uncompressed(receiver: FastScp, tmp_path: Path, option: str, u
 @pytest.mark.requires_dcmtk
 def test_dcmsend_of_everything(receiver: FastScp, tmp_path: Path) -> None:
     names = sendable(*{each.transfer_syntax for each in samples().values()}) - UIDS_AS_UN - TRUNCATED - set(WITHOUT_META)
-    client = run_client(receiver, ["dcmsend", "+sd", "+r", "-nh", "-dn", "-nuc", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in"))
+    client = run_client(
+        receiver, [dcmtk("dcmsend"), "+sd", "+r", "-nh", "-dn", "-nuc", "127.0.0.1", "{port}"], folder_of(names, tmp_path / "in")
+    )
     assert_all_stored(client, names)
     assert_stored_as_tapped(receiver, client.stores)
 
 
 @pytest.mark.parametrize("option", ["-cx", "-xe", "-xb", "-xi"])
 def test_pynetdicom_storescu(receiver: FastScp, tmp_path: Path, option: str) -> None:
-    syntaxes = {"-xe": {EXPLICIT_LE}, "-xb": {EXPLICIT_BE}, "-xi": {IMPLICIT_LE}}.get(option, {x.transfer_syntax for x in samples().values()})
+    everything = {each.transfer_syntax for each in samples().values()}
+    syntaxes = {"-xe": {EXPLICIT_LE}, "-xb": {EXPLICIT_BE}, "-xi": {IMPLICIT_LE}}.get(option, everything)
     names = sendable(*syntaxes) - set(WITHOUT_META)
     client = run_client(receiver, [*PYNETDICOM, "storescu", "127.0.0.1", "{port}", "-r", option], folder_of(names, tmp_path / "in"))
     assert_all_stored(client, names)
@@ -178,7 +186,9 @@ def test_pynetdicom_storescu(receiver: FastScp, tmp_path: Path, option: str) -> 
 
 @pytest.mark.requires_dcmtk
 def test_dcmtk_echoscu(receiver: FastScp) -> None:
-    done = subprocess.run(["echoscu", "-v", "127.0.0.1", str(receiver.port)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [dcmtk("echoscu"), "-v", "127.0.0.1", str(receiver.port)], capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Received Echo Response (Success)" in done.stderr
 

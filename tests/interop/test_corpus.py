@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pydicom
 import pytest
 
 from tests.interop.corpus import Sample, samples
+from tests.peers.dcmtk import dcmtk
 from tests.peers.encoding import Context
 from tests.peers.part10 import assert_file_meta, read_part10
 from tests.peers.raw_scu import Accepted, RawScu, Response
@@ -89,7 +89,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(receiver: FastScp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(receiver: FastScp, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """All samples over one association, each in its own transfer syntax.
 
     Some samples share a SOP Instance UID, so what was stored is copied away before the next one overwrites it.
@@ -119,7 +119,7 @@ def run(receiver: FastScp, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 shutil.copyfile(written[0], copy)
             outcomes[name] = Outcome(response, copy)
         scu.release()
-    yield Run(accepted, outcomes)
+    return Run(accepted, outcomes)
 
 
 @pytest.fixture
@@ -180,4 +180,4 @@ def test_every_stored_sample_is_readable_by_dcmdump(run: Run) -> None:
 
 
 def _dcmdump(path: Path) -> bool:
-    return subprocess.run(["dcmdump", "-q", str(path)], capture_output=True, check=False).returncode == 0
+    return subprocess.run([dcmtk("dcmdump"), "-q", str(path)], capture_output=True, check=False).returncode == 0

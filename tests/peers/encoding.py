@@ -117,7 +117,7 @@ def pieces(payload: bytes, size: int | None, *, empty_last: bool = False) -> lis
     """`payload` in pieces of `size` bytes (None: one piece), with an empty piece at the end on request."""
     size = size or max(len(payload), 1)
     cut = [payload[at : at + size] for at in range(0, len(payload), size)]
-    return cut + [b""] if empty_last or not cut else cut
+    return [*cut, b""] if empty_last or not cut else cut
 
 
 def message_pdus(

@@ -91,7 +91,7 @@ class FastScp:
 
         command = [sys.executable, "-m", "fastscp", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--admin-port", str(self.admin_port), "--store", str(store), *options]
-        self.process = subprocess.Popen(  # noqa: PLW1509 - nothing in the child takes a lock
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
