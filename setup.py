@@ -57,9 +57,10 @@ def main() -> None:
     build = os.environ.get("FASTSCP_BUILD", "release")
     if build not in COMPILE:
         sys.exit(f"setup.py: FASTSCP_BUILD is {build!r}, not one of {', '.join(COMPILE)}")
-    # What another build left in this tree looks up to date and is not.
+    # What another build, or another state of this file, left in this tree looks up to date and is not.
     last_build = Path("build/last_build")
-    changed = not last_build.exists() or last_build.read_text() != build
+    this_build = f"{build}\n{Path(__file__).read_text()}"
+    changed = not last_build.exists() or last_build.read_text() != this_build
     setup(
         ext_modules=cythonize(
             extensions(build),
@@ -69,7 +70,7 @@ def main() -> None:
         ),
     )
     last_build.parent.mkdir(exist_ok=True)
-    last_build.write_text(build)
+    last_build.write_text(this_build)
 
 
 main()

@@ -52,6 +52,8 @@ def test_livez_is_200_while_the_watched_parts_live(admin: AdminServer, health: H
     part.join()
     status, _, body = ask(admin, "/livez")
     assert (status, body) == (503, b"dead: acceptor\n")
+    health.unwatch("acceptor")
+    assert ask(admin, "/livez")[0] == 200
 
 
 def test_readyz_tells_the_reasons(admin: AdminServer, health: Health) -> None:

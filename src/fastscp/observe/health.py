@@ -29,6 +29,11 @@ class Health:
         with self._lock:
             self._watched[part] = is_alive
 
+    def unwatch(self, part: str) -> None:
+        """`part` is about to end on purpose, which is no reason to take the process for dead."""
+        with self._lock:
+            del self._watched[part]
+
     def reasons_not_ready(self) -> dict[str, str]:
         """Reason by component; empty where ready."""
         with self._lock:

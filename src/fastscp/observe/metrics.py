@@ -28,6 +28,7 @@ RejectionReason = Literal[
 ConnectionResult = Literal["associated", "empty", "garbage", "refused", "timed_out"]
 RefusalReason = Literal[
     "sop_class_mismatch",
+    "sop_class_not_supported",
     "sop_instance_mismatch",
     "missing_uid",
     "unusable_uid",
@@ -37,7 +38,6 @@ RefusalReason = Literal[
     "no_memory",
     "duplicate",
     "store_failed",
-    "draining",
     "internal_error",
 ]
 
