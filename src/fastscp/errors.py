@@ -18,6 +18,7 @@ RefusalReason = Literal[
     "no_memory",
     "duplicate",
     "store_failed",
+    "handler",
     "internal_error",
 ]
 """Why an instance is refused, as the metrics name it."""

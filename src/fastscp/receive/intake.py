@@ -25,6 +25,11 @@ class Answer(NamedTuple):
     error_comment: str = ""
     offending_element: int = 0
 
+    @property
+    def is_warning(self) -> bool:
+        """Whether the instance is stored all the same (PS3.7 annex C.4)."""
+        return self.status >> 12 == 0xB or self.status in (0x0001, 0x0107, 0x0116)
+
 
 SUCCESS = Answer(0x0000)
 _INTERNAL_ERROR = RefusedError(0x0110, "internal_error", "The receiver failed, see its log")
@@ -82,6 +87,15 @@ class Intake:
             self._spill_error = None
             instance.release()
 
+    def refuse(self, instance: Instance, answer: Answer) -> Answer:
+        """Answer a complete instance without storing it."""
+        refused = RefusedError(answer.status, "handler", answer.error_comment, answer.offending_element)
+        self.abandon()
+        self._spill_error = None
+        self._report(instance, refused)
+        instance.release()
+        return answer
+
     def abandon(self) -> None:
         """Remove what was uploaded of an instance that will not be committed."""
         upload, self._upload = self._upload, None
@@ -103,6 +117,10 @@ class Intake:
                 _log.warning("uid_not_conformant", association=self._association_id, uid=uid)
 
     def _refuse(self, instance: Instance, refused: RefusedError) -> Answer:
+        self._report(instance, refused)
+        return Answer(refused.status, refused.comment, refused.offending_element)
+
+    def _report(self, instance: Instance, refused: RefusedError) -> None:
         self._metrics.refused(refused.status, refused.reason)
         _log.warning(
             "instance_refused",
@@ -114,4 +132,3 @@ class Intake:
             dataset_bytes=instance.dataset_bytes,
             problem=refused.problem if isinstance(refused, StoreError) else None,
         )
-        return Answer(refused.status, refused.comment, refused.offending_element)

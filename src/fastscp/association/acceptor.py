@@ -1,0 +1,167 @@
+"""What all associations of a process share, and the door through which connections become associations.
+
+Enters: connected sockets whose first byte is there. Leaves: associations, each in its own thread. Never: a lock held across one's work.
+"""
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pynetdicom import AE, evt
+from pynetdicom.events import EventHandlerType
+
+from fastscp._ext.memory import BufferPool
+from fastscp.association.admission import Admission, Rejection
+from fastscp.association.association import StoreAssociation
+from fastscp.association.proposal import Proposals
+from fastscp.association.transport import PeerAddress
+from fastscp.observe.log import get_logger
+from fastscp.observe.metrics import Metrics
+from fastscp.settings import Settings
+from fastscp.stores import Store
+from fastscp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+HANDSHAKES = 64
+"""Most connections beyond the limit of associations that have a thread: to be told that the limit is reached."""
+
+_log = get_logger("association")
+
+
+class Acceptor:
+    """Thread-safe. Owns the associations' memory pool and wake descriptor, uses the store."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        metrics: Metrics,
+        local_address: tuple[Any, ...],
+        handlers: Iterable[EventHandlerType] = (),
+    ) -> None:
+        """
+        Args:
+            local_address: the listening socket's.
+            handlers: of pynetdicom's events, as `pynetdicom.AE.start_server` takes them; bound to every association.
+        """
+        self.settings = settings
+        self.store = store
+        self.metrics = metrics
+        self.sop_classes = frozenset(settings.sop_classes)
+        self.pool = BufferPool(settings.memory_budget_bytes)
+        metrics.track_memory(lambda: self.pool.in_use_bytes, settings.memory_budget_bytes)
+        self.proposals = Proposals(metrics)
+        self.local_address = PeerAddress.from_tuple(local_address[:2])
+        self.ae = AE(settings.aet)
+        self.ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self.ae.acse_timeout = settings.associate_timeout_s
+        self.ae.network_timeout = settings.idle_timeout_s
+        self.default_handlers: dict[Any, Any] = {
+            event: (evt.get_default_handler(event), None) for event in evt._INTERVENTION_EVENTS
+        }
+        self._handlers = dict(self.default_handlers)
+        for event, handler, *arguments in handlers:
+            evt._add_handler(event, self._handlers, (handler, arguments[0] if arguments else None))
+        self.draining = False
+        self.on_room: Callable[[], None] = lambda: None
+        """Called, from any thread, when `has_room` may have become true."""
+        self._admission = Admission(settings)
+        self._changed = threading.Condition()
+        self._associations: set[StoreAssociation] = set()
+        self._established: set[StoreAssociation] = set()
+        self._ids = itertools.count(1)
+        self._id_prefix = os.urandom(3).hex()
+        self.wake_fd, self._wake_writer = os.pipe()
+
+    def has_room(self) -> bool:
+        """Whether another connection may have a thread."""
+        return len(self._associations) < self.settings.max_associations + HANDSHAKES
+
+    def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
+        """Run an association on a connection. Takes the socket over."""
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        association_id = f"{self._id_prefix}-{next(self._ids)}"
+        association = StoreAssociation(self, client_socket, peer, association_id)
+        with self._changed:
+            self._associations.add(association)
+        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": peer})
+        try:
+            association.start()
+        except RuntimeError:
+            # No thread to be had: the peer sees a closed connection and tries again.
+            _log.error("no_thread", association=association_id)
+            client_socket.close()
+            self.association_ended(association)
+
+    def handlers_for_association(self) -> dict[Any, Any]:
+        """The handlers to begin with; the lists are the association's own."""
+        return {event: list(bound) if isinstance(bound, list) else bound for event, bound in self._handlers.items()}
+
+    def admit(self, association: StoreAssociation) -> Rejection | None:
+        """Judge a request, and count the association as established where it is not rejected."""
+        request = association.requestor.primitive
+        association.story.requested(request)
+        with self._changed:
+            rejection = self._admission.judge(
+                request, association.story.peer[0], established_count=len(self._established), draining=self.draining
+            )
+            if rejection is None:
+                self._established.add(association)
+        if rejection is None:
+            self.metrics.connection("associated")
+            self.metrics.associations_active.inc()
+        return rejection
+
+    def association_ended(self, association: StoreAssociation) -> None:
+        """Called once by each association's thread, as the last thing it does."""
+        story = association.story
+        with self._changed:
+            self._associations.discard(association)
+            established = association in self._established
+            self._established.discard(association)
+            self._changed.notify_all()
+        if established:
+            self.metrics.associations_active.dec()
+            self.metrics.association_ended(story.outcome or "closed")
+            _log.info("association_ended", **story.record())
+        elif association.rejection is not None:
+            self.metrics.connection("refused")
+            self.metrics.rejected(association.rejection)
+            self.metrics.association_ended("rejected")
+            _log.warning("association_rejected", reason=association.rejection, **story.record())
+        else:
+            self.metrics.connection("timed_out" if story.outcome == "timed_out" else "garbage")
+            _log.warning("no_association", **story.record())
+        self.on_room()
+
+    def begin_drain(self) -> None:
+        """From here on nothing is accepted; associations end when they have nothing more to send."""
+        self.draining = True
+        os.write(self._wake_writer, b"\0")  # Never read: it wakes every association, also one that looks later.
+
+    def wait_ended(self, timeout_s: float) -> int:
+        """Wait until no association is left. Returns how many are."""
+        until = time.monotonic() + timeout_s
+        with self._changed:
+            while self._associations and (left_s := until - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+            return len(self._associations)
+
+    def abort_all(self) -> None:
+        """Abort what is left."""
+        with self._changed:
+            left = list(self._associations)
+        for association in left:
+            association.end_soon()
+
+    def close(self) -> None:
+        """Give the descriptors back. Called when no association is left."""
+        for fd in (self.wake_fd, self._wake_writer):
+            with contextlib.suppress(OSError):
+                os.close(fd)

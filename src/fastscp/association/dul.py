@@ -1,0 +1,137 @@
+"""pynetdicom's upper layer provider, without its thread.
+
+Enters: PDUs from the reader and primitives from the association. Leaves: what pynetdicom's state machine makes of them.
+Never: a thread of its own, a poll, P-DATA-TF of a C-STORE-RQ (that never comes here).
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from pynetdicom import evt
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import StateMachine
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ, _PDUType
+from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, _PDUPrimitiveType
+
+from fastscp.association.proposal import AcceptedProposal, Proposals
+
+if TYPE_CHECKING:
+    from pynetdicom.dul import _UserQueuePrimitives
+
+    from fastscp.association.association import StoreAssociation
+
+
+class _StateMachine(StateMachine):
+    """pynetdicom's, except that an answer which is remembered is sent as it was encoded the first time (AE-7)."""
+
+    def do_action(self, event: str) -> None:
+        accepted = self.dul.remembered_answer if event == "Evt7" and self.current_state == "Sta3" else None
+        if accepted is None:
+            super().do_action(event)
+            return
+        self.dul.to_provider_queue.get(False)
+        self.dul.socket.send(accepted.encoded)
+        if self.dul.assoc.get_handlers(evt.EVT_PDU_SENT):
+            evt.trigger(self.dul.assoc, evt.EVT_PDU_SENT, {"pdu": accepted.pdu()})
+        states = {"action": "AE-7", "current_state": "Sta3", "fsm_event": "Evt7", "next_state": "Sta6"}
+        evt.trigger(self.dul.assoc, evt.EVT_FSM_TRANSITION, states)
+        self.transition("Sta6")
+
+
+class PumpedDul(DULServiceProvider):
+    """Runs in the association's thread: whoever hands it something runs the state machine until nothing is left to do."""
+
+    assoc: "StoreAssociation"
+
+    def __init__(self, assoc: "StoreAssociation", proposals: Proposals) -> None:
+        super().__init__(assoc)
+        self.state_machine = _StateMachine(self)
+        self.remembered_answer: AcceptedProposal | None = None
+        """Set between a proposal that is remembered and the answer to it."""
+        self.abort_reason = 0
+        """The reason that the next A-ABORT from the service provider gives, PS3.8 table 9-26."""
+        self.proposals = proposals
+        self._alive = False
+        self._pumping = False
+
+    def start(self) -> None:
+        """Begin with the transport connection indication that is queued."""
+        self._alive = True
+        self.assoc._dul_ready.set()
+        self.pump()
+
+    def is_alive(self) -> bool:
+        """Whether the association is not in Sta1 for good."""
+        return self._alive
+
+    def kill_dul(self) -> None:
+        """Called by the state machine when it reaches Sta1."""
+        self._alive = False
+
+    def stop_dul(self) -> bool:
+        """Nothing runs that could be waited for; what is left is the close of the transport, see StoreAssociation."""
+        return True
+
+    def send_pdu(self, primitive: _PDUPrimitiveType) -> None:
+        """Hand a primitive to the state machine, which sends it before this returns."""
+        if isinstance(primitive, A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT):
+            evt.trigger(self.assoc, evt.EVT_ACSE_SENT, {"primitive": primitive})
+        self.to_provider_queue.put(primitive)
+        self.pump()
+
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> "_UserQueuePrimitives | None":
+        """The next primitive for the association; waiting means reading from the peer until there is one."""
+        until = time.monotonic() + (timeout if timeout is not None else 86400.0)
+        while wait and self.to_user_queue.empty() and self._alive:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return None
+            self.assoc.read_control(left_s)
+        return super().receive_pdu(wait=False)
+
+    def deliver(self, encoded: bytes) -> None:
+        """Take a whole PDU from the peer that is not P-DATA-TF of a C-STORE-RQ."""
+        try:
+            pdu, event = self._decode_pdu(bytearray(encoded))
+        except Exception:
+            # Whatever its decoder trips over is the peer's doing.
+            self.report("Evt19")
+            return
+        self._recv_pdu.put(pdu)
+        self.report(event)
+
+    def report(self, event: str) -> None:
+        """Hand an event of the transport to the state machine (PS3.8 table 9-10)."""
+        self.event_queue.put(event)
+        self.pump()
+
+    def pump(self) -> None:
+        """Run the state machine until there is nothing left to do."""
+        if self._pumping:
+            return  # An action or a handler of an event called: the loop below goes on with it.
+        self._pumping = True
+        try:
+            while self._alive:
+                if self.event_queue.empty() and not self._process_recv_primitive():
+                    break
+                self.state_machine.do_action(self.event_queue.get(False))
+        finally:
+            self._pumping = False
+
+    def _send(self, pdu: _PDUType) -> None:
+        if isinstance(pdu, A_ABORT_RQ) and pdu.source == 0x02:
+            pdu.reason_diagnostic = self.abort_reason
+        elif isinstance(pdu, A_ASSOCIATE_RJ) and self.assoc.rejection is None:
+            # The state machine's own rejection, in AE-6.
+            self.assoc.rejection = "protocol_version"
+        super()._send(pdu)
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[_PDUType, str]:
+        if bytestream[0] != 0x01:
+            return super()._decode_pdu(bytestream)
+        encoded = bytes(bytestream)
+        evt.trigger(self.assoc, evt.EVT_DATA_RECV, {"data": encoded})
+        pdu = self.proposals.decode(encoded)
+        self.assoc.proposal = pdu
+        evt.trigger(self.assoc, evt.EVT_PDU_RECV, {"pdu": pdu})
+        return pdu, "Evt6"

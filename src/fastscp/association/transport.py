@@ -1,0 +1,53 @@
+"""The sockets of pynetdicom's upper layer, on ours.
+
+Enters: encoded PDUs from the state machine. Leaves: bytes on the wire. Never: a poll, a wait without a deadline.
+"""
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+from pynetdicom import evt
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from fastscp._ext.wire import Wire
+
+if TYPE_CHECKING:
+    from fastscp.association.association import StoreAssociation
+
+
+class WireSocket(AssociationSocket):
+    """pynetdicom's socket, sending through the association's `Wire`, which alone receives."""
+
+    def __init__(self, assoc: "StoreAssociation", client_socket: socket.socket, wire: Wire) -> None:
+        super().__init__(assoc, client_socket=client_socket)
+        self._wire = wire
+
+    def send(self, bytestream: bytes) -> None:
+        """Send a PDU; Evt17 where the connection is gone or the peer takes nothing."""
+        try:
+            self._wire.send(bytestream)
+        except OSError:
+            self.event_queue.put("Evt17")
+        else:
+            evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
+
+    def _shutdown_socket(self) -> None:
+        client_socket = self.socket
+        if client_socket is not None:
+            with contextlib.suppress(OSError):
+                client_socket.shutdown(socket.SHUT_RDWR)
+            client_socket.close()
+
+
+class PeerAddress(AddressInformation):
+    """An address that is one already: pynetdicom's class would resolve it as a name, at each connection."""
+
+    @property
+    def address(self) -> str:
+        """The numeric IPv4 or IPv6 address."""
+        return self._addr
+
+    @address.setter
+    def address(self, value: str) -> None:
+        self._addr = value
