@@ -4,12 +4,8 @@ Enters: the environment. Leaves: hypothesis settings. Never: a deadline.
 """
 
 import os
-import sys
-from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, settings
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 SLOW_DRAWS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 settings.register_profile("quick", max_examples=120, derandomize=True, deadline=None, print_blob=True, suppress_health_check=SLOW_DRAWS)

@@ -46,7 +46,7 @@ def test_one_byte_at_a_time_gives_the_same_events(stream: bytes) -> None:
     assert ask(pieces(stream, range(len(stream)))) == ask_reference([stream])
 
 
-@given(damaged(conversations()), cuts)
+@given(st.one_of(damaged(conversations()), conversations(control_inside=True)), cuts)
 def test_damage_gives_the_same_events_or_the_same_error(stream: bytes, where: list[int]) -> None:
     expected = ask_reference([stream])
     assert ask([stream]) == expected

@@ -3,6 +3,7 @@
 Enters: draws. Leaves: bytes. Never: an example that needs more than a few megabytes.
 """
 
+import itertools
 import struct
 
 from hypothesis import strategies as st
@@ -20,8 +21,12 @@ store_context_ids = st.sampled_from(sorted(STORE_CONTEXT_IDS))
 context_ids = st.sampled_from(sorted(CONTEXTS))
 cuts = st.lists(st.integers(0, 1 << 14), max_size=24)
 
+# Not a regular expression, which hypothesis draws slowly.
+uids = st.builds(
+    lambda root, rest: ".".join(map(str, [root, *rest])), st.integers(0, 2), st.lists(st.integers(0, 1 << 30), min_size=1, max_size=5)
+)
 uid_texts = st.one_of(
-    st.from_regex(r"\A[0-2](\.(0|[1-9][0-9]{0,8})){1,5}\Z"),
+    uids,
     st.text("0123456789.", max_size=70),
     st.text(st.characters(max_codepoint=255), max_size=8),
     st.sampled_from(["1.2.3 ", "1.2.3\0\0", " 1.2", "1." + "2" * 62, "1." + "2" * 63, "\0", ""]),
@@ -152,14 +157,19 @@ control_pdus = st.one_of(
 
 
 @st.composite
-def conversations(draw: st.DrawFn, max_messages: int = 4) -> bytes:
-    """Legal traffic after the association is established. PDUs may hold the end of one message and the start of the next."""
+def conversations(draw: st.DrawFn, max_messages: int = 4, *, control_inside: bool = False) -> bytes:
+    """Traffic after the association is established. PDUs may hold the end of one message and the start of the next.
+
+    Args:
+        control_inside: control PDUs may also stand inside a message, which no peer may do (PS3.8 section 9.3.1).
+    """
     messages = draw(st.lists(st.one_of(stores(), stores(), other_messages()), max_size=max_messages))
     pdvs = [item for message in messages for item in message]
+    boundaries = {0, *itertools.accumulate(map(len, messages))}
     out = b""
     offset = 0
     while offset < len(pdvs):
-        if draw(st.integers(0, 30)) == 0:
+        if (control_inside or offset in boundaries) and draw(st.integers(0, 30)) == 0:
             out += draw(control_pdus)
         count = draw(st.sampled_from([1, 1, 1, 2, 3, 40]))
         body = b"".join(pdvs[offset : offset + count])
