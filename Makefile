@@ -66,11 +66,12 @@ asan: build-asan
 	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	$(BIN)/python -m pytest tests/native tests/property $(PYTEST_ARGS)
 
+# From there, because Cython's line tables name the sources relative to where they were built.
 coverage: build-coverage
-	rm -f .coverage .coverage.*
-	PYTHONPATH=$(CURDIR)/build/coverage/src FASTSCP_BUILD=coverage $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report
+	cd build/coverage && rm -f .coverage .coverage.* && \
+	PYTHONPATH=$(CURDIR)/build/coverage/src FASTSCP_BUILD=coverage \
+	$(BIN)/python -m coverage run -m pytest -c $(CURDIR)/pyproject.toml $(if $(PYTEST_ARGS),$(PYTEST_ARGS),$(CURDIR)/tests)
+	cd build/coverage && $(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
 
 bench: install
 	$(BIN)/python -m benchmarks

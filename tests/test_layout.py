@@ -19,7 +19,7 @@ DIRECTION = {
     "__main__": {"cli"},
     "cli": {"service", *LEAVES},
     "service": {"association", "receive", "stores", "batches", "_ext", *LEAVES},
-    "association": {"receive", "_ext", *LEAVES},
+    "association": {"receive", "stores", "batches", "_ext", *LEAVES},
     "receive": {"stores", "batches", "_ext", *LEAVES},
     "stores": {"_ext", *LEAVES},
     "batches": {"_ext", *LEAVES},

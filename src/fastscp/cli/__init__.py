@@ -45,7 +45,8 @@ def serve(**flags: object) -> int:
         return run(settings)
     except ConfigError:
         raise
-    except Exception as error:  # noqa: BLE001 - the last one who can turn it into a record
+    except Exception as error:
+        # Nobody after this one could turn it into a record.
         log.get_logger("cli").error("failed", reason=f"{type(error).__name__}: {error}", exc_info=True)
         return FAILED
 
