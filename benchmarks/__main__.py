@@ -5,6 +5,7 @@ Enters: which works and how many rounds. Leaves: a report as Markdown and JSON. 
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -45,7 +46,7 @@ def _measure(bench: Bench, work: Work, name: str, directory: Path) -> Sample:
 def _line(sample: Sample) -> str:
     if sample.cores_busy is not None:
         return f"{sample.instances} associations  {sample.cores_busy:.4f} cores  {(sample.rss_each_bytes or 0) / 1e3:.0f} kB each"
-    return f"{sample.rate_per_s:9.1f}/s  {sample.cpu_ms:8.3f} ms  {sample.peak_rss_bytes / 1e6:6.0f} MB"
+    return f"{sample.rate_per_s:9.1f}/s  {sample.cpu_ms:8.3f} ms  {sample.peak_rss_bytes / 1e6:6.0f} MB  others {sample.others_cores:.2f}"
 
 
 def _run(works: list[Work], chosen: list[str], rounds: int, target_s: float, directory: Path) -> tuple[Measured, list[str]]:
@@ -76,6 +77,8 @@ def _run(works: list[Work], chosen: list[str], rounds: int, target_s: float, dir
 def main() -> int:
     """Returns the exit code: 1 where anything failed."""
     arguments = _arguments()
+    # An exception, so that the receiver under way is stopped and what it stored is deleted.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     works = [WORKS[name] for name in arguments.works.split(",")]
     rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
     target_s = QUICK_TARGET_S if arguments.quick else TARGET_S

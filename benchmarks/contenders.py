@@ -3,6 +3,7 @@
 Enters: a name. Leaves: a fresh, ready process on a free port. Never: stops a process that it did not start.
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -11,8 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -176,11 +175,14 @@ def _accepts(port: int) -> bool:
 
 
 def _answers_ready(admin_port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=1)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=1) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _wait_ready(contender: Contender, process: subprocess.Popen[bytes], place: Place, log: Path) -> None:

@@ -60,6 +60,12 @@ def usage(root: int) -> Usage:
     return Usage(cpu_s=ticks / TICKS_PER_S, rss_bytes=rss_kib * 1024, peak_rss_bytes=peak_kib * 1024)
 
 
+def machine_busy_s() -> float:
+    """CPU seconds of all processes since the machine started; time in interrupts, which belongs to nobody, is not included."""
+    user, nice, system = Path("/proc/stat").read_text().split(maxsplit=4)[1:4]
+    return (int(user) + int(nice) + int(system)) / TICKS_PER_S
+
+
 def reset_peak_rss(root: int) -> None:
     """From here on `peak_rss_bytes` counts anew (proc(5), clear_refs)."""
     for pid in tree(root):

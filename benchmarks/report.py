@@ -130,7 +130,11 @@ def markdown(run: Run) -> str:
     if run.failures:
         lines += ["## Failed", "", *(f"- {failure}" for failure in run.failures), ""]
     lines += ["## Machine", ""]
-    lines += _table(["", ""], [[key, value or "-"] for key, value in {**run.machine, **run.conditions}.items()])
+    others = [sample.others_cores for receivers in run.samples.values() for found in receivers.values() for sample in found]
+    rows = [[key, value or "-"] for key, value in {**run.machine, **run.conditions}.items()]
+    if others:
+        rows.append(["cores busy with something else, per sample", spread(Spread.of(others))])
+    lines += _table(["", ""], rows)
     return "\n".join(lines)
 
 

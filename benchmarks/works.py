@@ -4,6 +4,7 @@ Enters: a work and a running receiver. Leaves: one `Sample`. Never: a sample of 
 """
 
 import os
+import resource
 import subprocess
 import time
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class Work:
 class Sample:
     """One measurement of one receiver.
 
-    `cpu_ms` is receiver CPU per instance; `rss_growth_bytes` is its peak since it was ready less what it had then.
+    `cpu_ms` is receiver CPU per instance; `rss_growth_bytes` is its peak since it was ready less what it had then; `others_cores` is
+    how many cores were busy with neither receiver nor sender.
     """
 
     rate_per_s: float
@@ -50,6 +52,7 @@ class Sample:
     seconds: float
     peak_rss_bytes: int
     rss_growth_bytes: int
+    others_cores: float
     latency_p50_us: float | None = None
     latency_p99_us: float | None = None
     load_cpu_ms: float | None = None
@@ -59,6 +62,7 @@ class Sample:
 
 NULL = ("floor-null", "fastscp-null", "pynetdicom-null")
 FILE = ("floor-file", "fastscp-file", "dcmtk", "orthanc", "pynetdicom-file")
+FILE_8 = ("floor-file", "fastscp-file", "dcmtk-fork", "orthanc", "pynetdicom-file")
 SEQUENTIAL = ("floor-file", "fastscp-file", "dcmtk", "pynetdicom-file")
 BURST = ("fastscp-file", "dcmtk-pair", "dcmtk-pair-nodelay", "pynetdicom-file")
 SLOW_IN_BURSTS = ("dcmtk-pair",)
@@ -68,7 +72,7 @@ WORKS = {
         Work("ct-null-1", "CT, null store, 1 association", "stores", "ct", NULL, most=20_000),
         Work("ct-null-8", "CT, null store, 8 associations", "stores", "ct", (*NULL, "pynetdicom-file"), associations=8, most=20_000),
         Work("ct-file-1", "CT, file store, 1 association", "stores", "ct", (*FILE, "dcmtk-nodelay"), most=4_000),
-        Work("ct-file-8", "CT, file store, 8 associations", "stores", "ct", (*FILE, "dcmtk-fork"), associations=8, most=6_000),
+        Work("ct-file-8", "CT, file store, 8 associations", "stores", "ct", FILE_8, associations=8, most=6_000),
         Work("small-file-1", "Small, file store, 1 association", "stores", "small", (*FILE, "dcmtk-nodelay"), most=40_000),
         Work(
             "small-null-8", "Small, null store, 8 associations", "stores", "small", (*NULL, "pynetdicom-file"), associations=8, most=200_000
@@ -156,18 +160,20 @@ class Bench:
         data_set_bytes = len(self._load(work).payload.data_set)
         self._touch_memory(receiver, total * data_set_bytes)
         with self._open(work, receiver, total) as run:
-            before = processes.usage(receiver.pid)
+            busy_before_s, before = processes.machine_busy_s(), processes.usage(receiver.pid)
             result = run.run()
-            after = processes.usage(receiver.pid)
+            busy_after_s, after = processes.machine_busy_s(), processes.usage(receiver.pid)
+        cpu_s = after.cpu_s - before.cpu_s
         self._check_stored(receiver, sent + result.instances, data_set_bytes)
         return Sample(
             rate_per_s=result.instances / result.seconds,
             mb_per_s=result.data_set_bytes / result.seconds / 1e6,
-            cpu_ms=(after.cpu_s - before.cpu_s) / result.instances * 1e3,
+            cpu_ms=cpu_s / result.instances * 1e3,
             instances=result.instances,
             seconds=result.seconds,
             peak_rss_bytes=after.peak_rss_bytes,
             rss_growth_bytes=after.peak_rss_bytes - ready_rss_bytes,
+            others_cores=(busy_after_s - busy_before_s - cpu_s - result.load_cpu_s) / result.seconds,
             latency_p50_us=result.latency_p50_us,
             latency_p99_us=result.latency_p99_us,
             load_cpu_ms=result.load_cpu_s / result.instances * 1e3,
@@ -177,9 +183,10 @@ class Bench:
         count = min(work.associations, SLOW_IDLE_ASSOCIATIONS.get(receiver.contender.name, work.associations))
         with self._load(work).open(receiver.place.port, associations=count, instances_each=0) as run:
             run.run()
-            before, begin_s = processes.usage(receiver.pid), time.monotonic()
+            busy_before_s, before, begin_s = processes.machine_busy_s(), processes.usage(receiver.pid), time.monotonic()
             time.sleep(IDLE_HOLD_S)
-            after, seconds = processes.usage(receiver.pid), time.monotonic() - begin_s
+            busy_after_s, after, seconds = processes.machine_busy_s(), processes.usage(receiver.pid), time.monotonic() - begin_s
+        cpu_s = after.cpu_s - before.cpu_s
         growth_bytes = after.rss_bytes - ready_rss_bytes
         return Sample(
             rate_per_s=0,
@@ -189,7 +196,8 @@ class Bench:
             seconds=seconds,
             peak_rss_bytes=after.peak_rss_bytes,
             rss_growth_bytes=after.peak_rss_bytes - ready_rss_bytes,
-            cores_busy=(after.cpu_s - before.cpu_s) / seconds,
+            others_cores=(busy_after_s - busy_before_s - cpu_s) / seconds,
+            cores_busy=cpu_s / seconds,
             rss_each_bytes=growth_bytes / count,
         )
 
@@ -201,9 +209,12 @@ class Bench:
         command = ["storescu", "--quiet", "-aec", "ANY-SCP", "127.0.0.1", str(receiver.place.port), "+sd"]
         _run_clients([[*command, *map(str, self._burst(BURST_PARTS))]], environment)
         self._touch_memory(receiver, BURST_FILES * len(payloads.ct().data_set))
+        busy_before_s, clients_before_s = processes.machine_busy_s(), _ended_children_cpu_s()
         before, begin_s = processes.usage(receiver.pid), time.monotonic()
         _run_clients([[*command, *map(str, part)] for part in clients], environment)
         after, seconds = processes.usage(receiver.pid), time.monotonic() - begin_s
+        busy_s, clients_s = processes.machine_busy_s() - busy_before_s, _ended_children_cpu_s() - clients_before_s
+        cpu_s = after.cpu_s - before.cpu_s
         data_set_bytes = len(payloads.ct().data_set)
         instances = sum(len(list(part.iterdir())) for part in parts)
         # The warm-up's instances have the same numbers as the first of the burst.
@@ -211,11 +222,12 @@ class Bench:
         return Sample(
             rate_per_s=instances / seconds,
             mb_per_s=instances * data_set_bytes / seconds / 1e6,
-            cpu_ms=(after.cpu_s - before.cpu_s) / instances * 1e3,
+            cpu_ms=cpu_s / instances * 1e3,
             instances=instances,
             seconds=seconds,
             peak_rss_bytes=after.peak_rss_bytes,
             rss_growth_bytes=after.peak_rss_bytes - ready_rss_bytes,
+            others_cores=(busy_s - cpu_s - clients_s) / seconds,
         )
 
     def _touch_memory(self, receiver: Running, count_bytes: int) -> None:
@@ -237,6 +249,11 @@ class Bench:
         stored = stored_files(receiver, data_set_bytes)
         if stored != sent:
             raise LoadFailed(f"{receiver.contender.name} keeps {stored} of {sent} instances")
+
+
+def _ended_children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _run_clients(commands: list[list[str]], environment: dict[str, str]) -> None:

@@ -17,7 +17,9 @@ from benchmarks.load import LoadFailed
 from benchmarks.targets import TARGETS, Spread, Target, Verdict, ratios, verdicts
 from benchmarks.works import WORKS, Bench, Sample, Work
 
-BASE = Sample(rate_per_s=100, mb_per_s=50, cpu_ms=1, instances=10, seconds=1, peak_rss_bytes=10_000_000, rss_growth_bytes=1_000_000)
+BASE = Sample(
+    rate_per_s=100, mb_per_s=50, cpu_ms=1, instances=10, seconds=1, peak_rss_bytes=10_000_000, rss_growth_bytes=1_000_000, others_cores=0.0
+)
 
 
 def rates(*values: float) -> list[Sample]:
