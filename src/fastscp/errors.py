@@ -3,7 +3,6 @@
 Enters: nothing. Leaves: exceptions that carry the answer to give. Never: a decision or a log line.
 """
 
-
 from typing import Literal
 
 RefusalReason = Literal[

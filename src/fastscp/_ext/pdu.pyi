@@ -87,7 +87,10 @@ class MessageReader:
     def take_instance(self) -> Instance:
         """After STORE: the instance, whose owner is now the caller."""
     def take_message(self) -> tuple[int, bytes, bytes]:
-        """After MESSAGE: (context id, command set, data set), the data set empty where there is none. Data sets over 1 MiB are a protocol error."""
+        """After MESSAGE: (context id, command set, data set), the data set empty where there is none.
+
+        Data sets over 1 MiB are a protocol error.
+        """
     def take_control_pdu(self) -> bytes:
         """After CONTROL: the whole PDU, header included."""
     def discard(self) -> None:

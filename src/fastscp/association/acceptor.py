@@ -1,6 +1,7 @@
 """What all associations of a process share, and the door through which connections become associations.
 
-Enters: connected sockets whose first byte is there. Leaves: associations, each in its own thread. Never: a lock held across one's work.
+Enters: connected sockets whose first byte is there. Leaves: associations, each with a thread of its own.
+Never: a lock held across one's work.
 """
 
 import contextlib
@@ -10,10 +11,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 from pynetdicom import AE, evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
 from pynetdicom.events import EventHandlerType
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from fastscp._ext.memory import BufferPool
 from fastscp.association.admission import Admission, Rejection
@@ -61,12 +66,21 @@ class Acceptor:
         self.ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.ae.acse_timeout = settings.associate_timeout_s
         self.ae.network_timeout = settings.idle_timeout_s
-        self.default_handlers: dict[Any, Any] = {
-            event: (evt.get_default_handler(event), None) for event in evt._INTERVENTION_EVENTS
-        }
+        self.default_handlers: dict[Any, Any] = {event: (evt.get_default_handler(event), None) for event in evt._INTERVENTION_EVENTS}
         self._handlers = dict(self.default_handlers)
         for event, handler, *arguments in handlers:
             evt._add_handler(event, self._handlers, (handler, arguments[0] if arguments else None))
+        # What every association's two service users begin with.
+        template = Association(self.ae, MODE_ACCEPTOR)
+        self.requestor_template = template.requestor
+        self.acceptor_template = template.acceptor
+        self.acceptor_template.ae_title = settings.aet
+        self.acceptor_template.maximum_length = settings.max_pdu_bytes
+        self.acceptor_template.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        self.acceptor_template.address_info = self.local_address
+        self.always_set = threading.Event()
+        self.always_set.set()
+        self._threads = ThreadPoolExecutor(settings.max_associations + HANDSHAKES, "association")
         self.draining = False
         self.on_room: Callable[[], None] = lambda: None
         """Called, from any thread, when `has_room` may have become true."""
@@ -92,7 +106,7 @@ class Acceptor:
             self._associations.add(association)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": peer})
         try:
-            association.start()
+            self._threads.submit(association.run_reactor)
         except RuntimeError:
             # No thread to be had: the peer sees a closed connection and tries again.
             _log.error("no_thread", association=association_id)
@@ -105,7 +119,7 @@ class Acceptor:
 
     def admit(self, association: StoreAssociation) -> Rejection | None:
         """Judge a request, and count the association as established where it is not rejected."""
-        request = association.requestor.primitive
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
         association.story.requested(request)
         with self._changed:
             rejection = self._admission.judge(
@@ -138,7 +152,8 @@ class Acceptor:
         else:
             self.metrics.connection("timed_out" if story.outcome == "timed_out" else "garbage")
             _log.warning("no_association", **story.record())
-        self.on_room()
+        if not self.draining:
+            self.on_room()
 
     def begin_drain(self) -> None:
         """From here on nothing is accepted; associations end when they have nothing more to send."""
@@ -161,7 +176,8 @@ class Acceptor:
             association.end_soon()
 
     def close(self) -> None:
-        """Give the descriptors back. Called when no association is left."""
+        """Give threads and descriptors back. Called when no association is left."""
+        self._threads.shutdown(wait=False)
         for fd in (self.wake_fd, self._wake_writer):
             with contextlib.suppress(OSError):
                 os.close(fd)

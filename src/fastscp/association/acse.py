@@ -1,9 +1,10 @@
 """Association control: pynetdicom's, with our admission and with answers that are remembered.
 
-Enters: a request primitive. Leaves: an established association, or a rejection. Never: a copy of a supported context, a scan of all threads.
+Enters: a request primitive. Leaves: an established association, or a rejection.
+Never: a copy of a supported context, a scan of all threads.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydicom.uid import UID
 from pynetdicom import evt
@@ -11,10 +12,9 @@ from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 from pynetdicom.acse import ACSE
 from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import A_ASSOCIATE, MaximumLengthNotification
-from pynetdicom.sop_class import Verification
 
 from fastscp.association.admission import Rejection
-from fastscp.association.negotiation import negotiate
+from fastscp.association.negotiation import VERIFICATION, negotiate
 from fastscp.association.proposal import AcceptedProposal, ProposalPdu
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class StoreAcse(ACSE):
 
     def _answer(self, proposal: ProposalPdu) -> AcceptedProposal | None:
         # None where the user's identity is refused.
-        request = self.requestor.primitive
+        request = cast(A_ASSOCIATE, self.requestor.primitive)
         user_identity = self.requestor.user_identity
         if user_identity:
             accepted, response = self._check_user_identity()
@@ -89,7 +89,7 @@ class StoreAcse(ACSE):
         primitive.result_source = 0x01
         primitive.presentation_context_definition_results_list = results
         primitive.user_information = self.acceptor.user_information
-        accepted_contexts = {context.context_id: context for context in results if context.result == 0x00}
+        accepted_contexts = {cast(int, context.context_id): context for context in results if context.result == 0x00}
         answer = AcceptedProposal(
             primitive=primitive,
             encoded=A_ASSOCIATE_AC(primitive).encode(),
@@ -97,7 +97,7 @@ class StoreAcse(ACSE):
             rejected=[context for context in results if context.result != 0x00],
             transfer_syntaxes={context_id: str(context.transfer_syntax[0]) for context_id, context in accepted_contexts.items()},
             store_context_ids=frozenset(
-                context_id for context_id, context in accepted_contexts.items() if context.abstract_syntax != Verification
+                context_id for context_id, context in accepted_contexts.items() if context.abstract_syntax != VERIFICATION
             ),
             peer_max_pdu_bytes=_maximum_length(request),
         )

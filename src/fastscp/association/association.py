@@ -4,14 +4,15 @@ Enters: a connected socket. Leaves: answered C-STORE requests; everything else t
 Never: a second thread, a poll while idle, a wait without a deadline.
 """
 
+import copy
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
-from pynetdicom.association import Association
+from pynetdicom.association import Association, ServiceUser
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
@@ -21,7 +22,7 @@ from fastscp._ext.pdu import MessageReader
 from fastscp._ext.wire import Wire
 from fastscp.association.acse import StoreAcse
 from fastscp.association.admission import Rejection
-from fastscp.association.dul import PumpedDul
+from fastscp.association.dul import LocalDimse, PumpedDul
 from fastscp.association.events import StoreEvents
 from fastscp.association.proposal import AcceptedProposal, ProposalPdu
 from fastscp.association.story import Story
@@ -29,6 +30,7 @@ from fastscp.association.transport import PeerAddress, WireSocket
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import RejectionReason
 from fastscp.receive import Intake
+from fastscp.settings import Settings
 from fastscp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
@@ -43,21 +45,26 @@ DRAIN_QUIET_S = 2.0
 _log = get_logger("association")
 
 
+def _service_user(template: ServiceUser, assoc: "StoreAssociation") -> ServiceUser:
+    # A copy is as good as one made anew, whose constructor validates constants.
+    user = copy.copy(template)
+    user.assoc = assoc
+    user._user_info = list(template._user_info)
+    user._ext_neg = {kind: [] for kind in template._ext_neg}
+    return user
+
+
 class StoreAssociation(Association):
     """An accepted association whose C-STORE messages take the native path.
 
-    `start` runs it in a thread of its own until the connection is closed. `end_soon` may be called from any thread; everything else belongs
-    to the association's thread.
+    `run_reactor` is to be called in a thread that is then the association's own until the connection is closed. `end_soon` and `abort`
+    may be called from any thread, everything else belongs to the association's.
     """
 
     def __init__(self, acceptor: "Acceptor", client_socket: socket.socket, peer: tuple[str, int], association_id: str) -> None:
         self._acceptor = acceptor
         settings = acceptor.settings
-        super().__init__(acceptor.ae, MODE_ACCEPTOR)
-        self.dul: PumpedDul = PumpedDul(self, acceptor.proposals)
-        self.acse_timeout = settings.associate_timeout_s
-        self.name = f"AcceptorThread@{association_id}"
-        self.acse = StoreAcse(self)
+        self._init_base(acceptor, settings)
         self.rejection: RejectionReason | None = None
         self.sop_classes = acceptor.sop_classes
         self.story = Story(association_id, peer)
@@ -79,23 +86,49 @@ class StoreAssociation(Association):
         self._intake = Intake(acceptor.store, acceptor.metrics, acceptor.sop_classes, association_id)
         self._events = StoreEvents(self)
         self._abort_requested = False
+        self._thread_id = 0
         self._memory_deadline: float | None = None
         self._idle_s = settings.idle_timeout_s
         self._client_socket = client_socket
         self.proposal: ProposalPdu
         """The A-ASSOCIATE-RQ; there once the upper layer has decoded it."""
         self.set_socket(WireSocket(self, client_socket, self._wire))
-        self.acceptor.ae_title = settings.aet
-        self.acceptor.maximum_length = settings.max_pdu_bytes
-        self.acceptor.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self.acceptor.address_info = acceptor.local_address
         self.requestor.address_info = PeerAddress.from_tuple(peer)
 
-    # What pynetdicom's layers and ours ask of each other.
+    def _init_base(self, acceptor: "Acceptor", settings: Settings) -> None:
+        # Instead of the constructor of the base class, which makes a provider with a thread and five queues, looks up the local
+        # host and binds fifteen handlers one by one; `compat` compares the attributes (benchmarks: work "associations-1").
+        self._ae = acceptor.ae
+        self._mode = MODE_ACCEPTOR
+        self._server = None
+        self.requestor = _service_user(acceptor.requestor_template, self)
+        self.acceptor = _service_user(acceptor.acceptor_template, self)
+        self.is_established = False
+        self.is_rejected = False
+        self.is_aborted = False
+        self.is_released = False
+        self._sent_abort = False
+        self._sent_release = False
+        self._accepted_cx = {}
+        self._rejected_cx = []
+        self.acse = StoreAcse(self)
+        self.dul: PumpedDul = PumpedDul(self, acceptor.proposals)
+        self.dimse = LocalDimse(self)
+        self.acse_timeout = settings.associate_timeout_s
+        self.connection_timeout = None
+        self.dimse_timeout = settings.idle_timeout_s
+        self.network_timeout = settings.idle_timeout_s
+        self.network_timeout_response = "A-ABORT"
+        self._handlers = acceptor.handlers_for_association()
+        self._kill = False
+        self._started_dul = True
+        self._dul_ready = acceptor.always_set
+        self._reactor_checkpoint = acceptor.always_set
+        self._is_paused = False
+        self._timer_resolution = None
+        threading.Thread.__init__(self, daemon=True)
 
-    def _bind_defaults(self) -> None:
-        # Called by pynetdicom's constructor, which would bind fifteen handlers one by one.
-        self._handlers = self._acceptor.handlers_for_association()
+    # What pynetdicom's layers and ours ask of each other.
 
     def has_default_handler(self, event: evt.InterventionEvent) -> bool:
         """Whether nobody bound a handler of their own to an intervention event."""
@@ -115,7 +148,8 @@ class StoreAssociation(Association):
     # The thread.
 
     def run_reactor(self) -> None:
-        """Associate, serve, and see the connection closed. The target of the association's thread."""
+        """Associate, serve, and see the connection closed."""
+        self._thread_id = threading.get_ident()
         try:
             self.dul.start()
             self._associate()
@@ -212,9 +246,11 @@ class StoreAssociation(Association):
         elif event == pdu.MESSAGE:
             context_id, command_set, data_set = self._reader.take_message()
             primitive = P_DATA()
-            primitive.presentation_data_value_list = [[context_id, b"\x03" + command_set]]
+            # Lists, whatever the annotation says: its setter refuses tuples.
+            values: list[Any] = [[context_id, b"\x03" + command_set]]
             if data_set:
-                primitive.presentation_data_value_list.append([context_id, b"\x02" + data_set])
+                values.append([context_id, b"\x02" + data_set])
+            primitive.presentation_data_value_list = values
             dul._recv_pdu.put(P_DATA_TF(primitive))
             dul.report("Evt10")
         elif event == pdu.CLOSED:
@@ -320,13 +356,17 @@ class StoreAssociation(Association):
 
     def _abort_blocking(self, block: bool = True) -> None:
         # pynetdicom's `abort`: a handler calls it in our thread, anybody else in theirs.
-        if threading.current_thread() is not self:
+        if threading.get_ident() != self._thread_id:
             self.end_soon()
         elif not self._sent_abort and self.is_established:
             self._sent_abort = True
             self.story.outcome = "aborted"
             self.acse.send_abort(0x00)
             evt.trigger(self, evt.EVT_ABORTED, {})
+
+    def is_alive(self) -> bool:
+        """Whether the connection is not closed yet."""
+        return self.dul.is_alive()
 
     def kill(self) -> None:
         """pynetdicom calls this where its own threads must be stopped; here the association's thread just comes to its end."""

@@ -10,14 +10,13 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pynetdicom import sop_class
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
-from pynetdicom.sop_class import Verification
+
+VERIFICATION = UID("1.2.840.10008.1.1")
 
 # Classes that travel by C-STORE but belong to no patient and no study: there is no place to store them under.
 _NOT_STORED = frozenset(sop_class._NON_PATIENT_OBJECT_CLASSES.values()) | frozenset(sop_class._MEDIA_STORAGE_CLASSES.values())
 _KNOWN_STORAGE = frozenset(sop_class._STORAGE_CLASSES.values()) - _NOT_STORED
-_OTHER_SERVICES = (
-    frozenset(uid for classes in sop_class._SERVICE_TO_UID_GROUP.values() for uid in classes.values()) - _KNOWN_STORAGE
-)
+_OTHER_SERVICES = frozenset(uid for classes in sop_class._SERVICE_TO_UID_GROUP.values() for uid in classes.values()) - _KNOWN_STORAGE
 
 
 def is_storage_class(uid: str) -> bool:
@@ -47,7 +46,7 @@ def rank_transfer_syntax(uid: str) -> int:
 
 def negotiate(
     proposed: list[PresentationContext],
-    roles: Mapping[UID, tuple[bool, bool]],
+    roles: Mapping[UID, tuple[bool | None, bool | None]],
     sop_classes: frozenset[str],
 ) -> tuple[list[PresentationContext], list[SCP_SCU_RoleSelectionNegotiation]]:
     """Results for all proposed presentation contexts, in the order of their ids, and the replies to role selection.
@@ -67,16 +66,16 @@ def negotiate(
 
 
 def _supported(
-    context: PresentationContext, roles: Mapping[UID, tuple[bool, bool]], sop_classes: frozenset[str]
+    context: PresentationContext, roles: Mapping[UID, tuple[bool | None, bool | None]], sop_classes: frozenset[str]
 ) -> list[PresentationContext]:
     abstract_syntax = context.abstract_syntax
     if abstract_syntax is None:
         return []
-    if abstract_syntax != Verification and (not is_storage_class(abstract_syntax) or (sop_classes and abstract_syntax not in sop_classes)):
+    if abstract_syntax != VERIFICATION and (not is_storage_class(abstract_syntax) or (sop_classes and abstract_syntax not in sop_classes)):
         return []
     supported = PresentationContext()
     supported.abstract_syntax = abstract_syntax
-    supported.transfer_syntax = sorted(context.transfer_syntax, key=rank_transfer_syntax)
+    supported.transfer_syntax = sorted(context.transfer_syntax, key=lambda uid: rank_transfer_syntax(str(uid)))
     if abstract_syntax in roles:
         # The peer may be SCU, which is what it is by default; we never are (PS3.7 annex D.3.3.4).
         supported.scu_role, supported.scp_role = True, False

@@ -119,9 +119,7 @@ def _normalise(encoded: bytes) -> bytes:
     if len(encoded) < 74:
         raise ValueError("the A-ASSOCIATE-RQ is shorter than its fixed fields")
     version = 0x0001 if encoded[7] & 0x01 else struct.unpack_from(">H", encoded, 6)[0]
-    items = [
-        (item_type, _normalise_item(item_type, value)) for item_type, value in _items(encoded[74:]) if item_type in _VARIABLE_ITEMS
-    ]
+    items = [(item_type, _normalise_item(item_type, value)) for item_type, value in _items(encoded[74:]) if item_type in _VARIABLE_ITEMS]
     variable = _encode(items)
     titles = _normalise_title(encoded[10:26]) + _normalise_title(encoded[26:42])
     return struct.pack(">BxLHxx", 0x01, 68 + len(variable), version) + titles + encoded[42:74] + variable

@@ -3,7 +3,6 @@
 Enters: encoded PDUs from the state machine. Leaves: bytes on the wire. Never: a poll, a wait without a deadline.
 """
 
-import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -33,11 +32,9 @@ class WireSocket(AssociationSocket):
             evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
 
     def _shutdown_socket(self) -> None:
-        client_socket = self.socket
-        if client_socket is not None:
-            with contextlib.suppress(OSError):
-                client_socket.shutdown(socket.SHUT_RDWR)
-            client_socket.close()
+        # Nobody else has the descriptor: to close is to shut down, for one system call less.
+        if self.socket is not None:
+            self.socket.close()
 
 
 class PeerAddress(AddressInformation):

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fastscp.errors import RefusalReason
+
 AssociationOutcome = Literal["released", "aborted_by_peer", "aborted", "rejected", "closed", "timed_out"]
 RejectionReason = Literal[
     "called_aet",
@@ -20,26 +22,11 @@ RejectionReason = Literal[
     "peer_address",
     "local_limit",
     "draining",
-    "no_context",
     "protocol_version",
     "application_context",
-    "malformed",
+    "user_identity",
 ]
 ConnectionResult = Literal["associated", "empty", "garbage", "refused", "timed_out"]
-RefusalReason = Literal[
-    "sop_class_mismatch",
-    "sop_class_not_supported",
-    "sop_instance_mismatch",
-    "missing_uid",
-    "unusable_uid",
-    "unreadable_head",
-    "no_data_set",
-    "too_large",
-    "no_memory",
-    "duplicate",
-    "store_failed",
-    "internal_error",
-]
 
 STORE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 

@@ -4,6 +4,7 @@ Enters: the settings. Leaves: 0 when it has drained. Never: an acknowledged inst
 """
 
 import contextlib
+import os
 import resource
 import signal
 import threading
@@ -59,11 +60,14 @@ def run(settings: Settings) -> int:
             )
             stop.wait()
             health.set_ready("listener", False, "draining")
-            _drain(settings, listener, acceptor)
+            left_count = _drain(settings, listener, acceptor)
+    if left_count:
+        # Their threads are stuck in the store and would keep the process from ending.
+        os._exit(1)
     return 0
 
 
-def _drain(settings: Settings, listener: Listener, acceptor: Acceptor) -> None:
+def _drain(settings: Settings, listener: Listener, acceptor: Acceptor) -> int:
     _log.info("draining", deadline_s=settings.drain_timeout_s)
     acceptor.begin_drain()
     listener.stop()
@@ -73,6 +77,7 @@ def _drain(settings: Settings, listener: Listener, acceptor: Acceptor) -> None:
         acceptor.abort_all()
         left_count = acceptor.wait_ended(ABORT_GRACE_S)
     _log.info("drained", associations_left=left_count)
+    return left_count
 
 
 @contextlib.contextmanager
