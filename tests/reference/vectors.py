@@ -85,7 +85,7 @@ STORE = (
 # With implementation class UID 1.2.826.0.1.3680043.10.1, version name FASTSCP_TEST and source AE title STORESCU.
 STORE_FILE_META = bytes(128) + octets("""
     "DICM"
-    0200 0000 "UL" 0400 AC000000                         # (0002,0000) group length 172
+    0200 0000 "UL" 0400 A0000000                         # (0002,0000) group length 160
     0200 0100 "OB" 0000 02000000 0001                    # (0002,0001) version
     0200 0200 "UI" 1A00 "1.2.840.10008.5.1.4.1.1.7" 00   # (0002,0002) Media Storage SOP Class UID
     0200 0300 "UI" 0800 "1.2.3.4" 00                     # (0002,0003) Media Storage SOP Instance UID
