@@ -6,6 +6,7 @@ Never: a change to the receiver, a wait that an association would notice.
 
 import errno
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -83,7 +84,7 @@ class AdminServer:
             return socket.create_server(address[:2], family=family, backlog=64)
         except OSError as error:
             option = "--admin-host" if error.errno == errno.EADDRNOTAVAIL else "--admin-port"
-            raise ConfigError(option, f"cannot listen on {self.host} port {self.port}: {error.strerror}") from error
+            raise ConfigError(option, f"cannot listen on {self.host} port {self.port}: {os.strerror(error.errno or 0)}") from error
 
     def _application(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         headers = []
