@@ -19,8 +19,9 @@ def _receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastSc
 def receiver(_receiver: tuple[FastScp, Resources]) -> Iterator[FastScp]:
     """A receiver without options, which each test has to leave as it was."""
     server, base = _receiver
+    records = len(server.records)
     yield server
-    assert_back_to(server, base)
+    assert_back_to(server, base, since_record=records)
 
 
 @pytest.fixture(scope="package")
@@ -35,5 +36,6 @@ def _impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastS
 def impatient(_impatient: tuple[FastScp, Resources]) -> Iterator[FastScp]:
     """A receiver with the shortest deadlines that a busy machine keeps."""
     server, base = _impatient
+    records = len(server.records)
     yield server
-    assert_back_to(server, base)
+    assert_back_to(server, base, since_record=records)

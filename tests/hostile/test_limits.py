@@ -39,6 +39,7 @@ def rejection(server: FastScp, **request: Any) -> tuple[int, int, int]:
     with RawScu(server.port) as scu:
         with pytest.raises(Rejected) as rejected:
             scu.associate(**request)
+        scu.half_close()
         assert scu.wait_closed() == []
         return rejected.value.answer
 
@@ -173,5 +174,5 @@ def test_more_associations_than_select_can_watch(tmp_path: Path, many_descriptor
         for scu in peers[600:]:
             scu.reset()
         assert len(server.stored_files()) == IDLE_PEERS + 1
-        assert_back_to(server, base)
+        assert_back_to(server, base, kept_threads=IDLE_PEERS)
         assert server.stop() == 0

@@ -99,6 +99,7 @@ def test_protocol_version_without_bit_0(receiver: FastScp, version: int) -> None
         with pytest.raises(Rejected) as rejected:
             scu.associate(protocol_version=version)
         assert rejected.value.answer == (1, 2, 2)
+        scu.half_close()
         assert scu.wait_closed() == []
 
 

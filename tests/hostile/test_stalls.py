@@ -104,23 +104,23 @@ def stalled(_impatient: tuple[FastScp, object]) -> Iterator[dict[str, RawScu]]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stalled_connection_is_closed(stalled: dict[str, RawScu], stage: str) -> None:
-    seen = stalled[stage].wait_closed()
+    seen = stalled[stage].wait_closed(stay=True)
     assert {kind for kind, _ in seen} <= {enc.ABORT, enc.ASSOCIATE_RJ}
 
 
 def test_nothing_of_the_stalled_is_left(stalled: dict[str, RawScu], impatient: FastScp) -> None:
     """The fixture compares threads, descriptors, slots, memory and files with those at rest."""
     for scu in stalled.values():
-        scu.wait_closed()
+        scu.wait_closed(stay=True)
     wait_until(lambda: impatient.metric("fastscp_associations_active") == 0, "no association is left")
     assert not (impatient.store / _MADE.relative_path).exists()
 
 
 def test_a_connection_without_a_byte_is_not_logged(stalled: dict[str, RawScu], impatient: FastScp) -> None:
-    stalled["no byte at all"].wait_closed()
+    stalled["no byte at all"].wait_closed(stay=True)
     with RawScu(impatient.port) as silent:
         records = len(impatient.records)
-        silent.wait_closed()
+        silent.wait_closed(stay=True)
         assert impatient.records[records:] == []
 
 

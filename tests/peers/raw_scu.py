@@ -191,14 +191,28 @@ class RawScu:
         poller.register(self.sock, select.POLLIN)
         return bool(poller.poll(wait_s * 1000))
 
-    def wait_closed(self) -> list[tuple[int, bytes]]:
-        """Read until the receiver closes. Returns the PDUs that came before. Raises TimeoutError where it does not close."""
+    def half_close(self) -> None:
+        """Close the sending side, as a peer does that has been told that the association is over."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # The receiver has closed already.
+
+    def wait_closed(self, *, stay: bool = False) -> list[tuple[int, bytes]]:
+        """Read until the receiver closes. Returns the PDUs that came before. Raises TimeoutError where it does not close.
+
+        Args:
+            stay: keep our side open when the receiver has said that it is over and waits for the close (PS3.8 section 9.2, Sta13).
+        """
         seen = []
         while True:
             try:
                 seen.append(self.read_pdu())
             except PeerClosed:
                 return seen
+            assert len(seen) < 1000, "the receiver goes on sending"
+            if not stay and seen[-1][0] in (enc.ABORT, enc.ASSOCIATE_RJ, enc.RELEASE_RP):
+                self.half_close()
 
     def associate(
         self,

@@ -11,7 +11,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,12 +23,6 @@ from typing import Any
 
 WAIT_S = 30.0
 _PR_SET_PDEATHSIG = 1
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
@@ -76,11 +69,15 @@ class FastScp:
         environment: dict[str, str] | None = None,
         max_descriptors: int | None = None,
         wait_ready: bool = True,
-        port: int | None = None,
+        port: int = 0,
     ) -> None:
+        """
+        Args:
+            max_descriptors: limit that the process starts with.
+            port: 0 takes a free one, which the ready record tells.
+        """
         self.store = Path(store)
-        self.port = port or free_port()
-        self.admin_port = free_port()
+        self.port, self.admin_port = port, 0
         self.log_lines: list[str] = []
         self.records: list[dict[str, Any]] = []
 
@@ -89,8 +86,8 @@ class FastScp:
             if max_descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (max_descriptors, max_descriptors))
 
-        command = [sys.executable, "-m", "fastscp", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--admin-port", str(self.admin_port), "--store", str(store), *options]
+        command = [sys.executable, "-m", "fastscp", "serve", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--admin-port", "0", "--store", str(store), *options]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -106,7 +103,8 @@ class FastScp:
         self._reader.start()
         if wait_ready:
             try:
-                self.wait_event("ready")
+                ready = self.wait_event("ready")
+                self.port, self.admin_port = ready["port"], ready["admin_port"]
                 wait_until(lambda: self.get("/readyz")[0] == 200, "/readyz answers 200")
             except BaseException:
                 self.kill()
@@ -229,7 +227,7 @@ class FastScp:
         self._reader.join(WAIT_S)
 
 
-def run_to_exit(store: Path | str, *options: str, environment: dict[str, str] | None = None, port: int | None = None) -> tuple[int, str]:
+def run_to_exit(store: Path | str, *options: str, environment: dict[str, str] | None = None, port: int = 0) -> tuple[int, str]:
     """Start `fastscp serve` that is expected to end by itself; (exit code, what it wrote to stderr)."""
     with FastScp(store, *options, environment=environment, wait_ready=False, port=port) as server:
         return server.wait_exit(), server.log_text()

@@ -129,7 +129,7 @@ def test_a_second_signal_ends_at_once(receiver: FastScp) -> None:
         wait_until(lambda: refuses_connections(receiver.port), "the port is closed")
         assert receiver.process.poll() is None, "the first signal did not wait for the instance"
         receiver.send_signal(signal.SIGTERM)
-        assert receiver.wait_exit() == 1
+        assert receiver.wait_exit() == -signal.SIGTERM
     assert not receiver.stored_files()
 
 
