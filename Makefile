@@ -7,8 +7,7 @@ INSTALLED := $(VENV)/.installed
 NATIVE_SOURCES := $(wildcard src/fastscp/_ext/*.pyx src/fastscp/_ext/*.pxd src/fastscp/_ext/*.h)
 NATIVE_MODULES := $(patsubst src/fastscp/_ext/%.pyx,fastscp._ext.%,$(wildcard src/fastscp/_ext/*.pyx))
 PYTEST_ARGS ?=
-FUZZ_EXAMPLES ?= 20000
-FUZZ_TIMEOUT_S ?= 3600
+FUZZ_SECONDS ?= 300
 
 # What a developer's shell may have set would choose another package than the one under test.
 unexport PYTHONPATH
@@ -23,7 +22,7 @@ help:
 	@echo "make asan      native and property tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make coverage  all tests with line coverage of Python and Cython"
 	@echo "make bench     benchmarks against other receivers, with a table"
-	@echo "make fuzz      property tests with new examples, FUZZ_EXAMPLES of each"
+	@echo "make fuzz      look for inputs that break the native code, for FUZZ_SECONDS, under the sanitizers"
 	@echo "make lint      ruff and mypy;  make clean  remove all that was built"
 
 install: $(INSTALLED)
@@ -58,13 +57,14 @@ build-%: install
 	cp -p setup.py pyproject.toml build/$*/
 	cd build/$* && FASTSCP_BUILD=$* $(BIN)/python setup.py --quiet build_ext --inplace
 
-# tests/conftest.py ends the run where FASTSCP_BUILD is not what was loaded.
-asan: build-asan
-	PYTHONPATH=build/asan/src FASTSCP_BUILD=asan PYTHONMALLOC=malloc \
+UNDER_ASAN = PYTHONPATH=$(CURDIR)/build/asan/src FASTSCP_BUILD=asan PYTHONMALLOC=malloc \
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1:strict_string_checks=1 \
-	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	$(BIN)/python -m pytest tests/native tests/property $(PYTEST_ARGS)
+	UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+
+# tests/conftest.py ends the run where FASTSCP_BUILD is not what was loaded.
+asan: build-asan
+	$(UNDER_ASAN) $(BIN)/python -m pytest tests/native tests/property $(PYTEST_ARGS)
 
 # From there, because Cython's line tables name the sources relative to where they were built.
 coverage: build-coverage
@@ -76,9 +76,8 @@ coverage: build-coverage
 bench: install
 	$(BIN)/python -m benchmarks
 
-fuzz: install
-	FASTSCP_PROPERTY_PROFILE=deep FASTSCP_PROPERTY_EXAMPLES=$(FUZZ_EXAMPLES) \
-	$(BIN)/python -m pytest tests/property --timeout=$(FUZZ_TIMEOUT_S) $(PYTEST_ARGS)
+fuzz: build-asan
+	$(UNDER_ASAN) $(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.* src/*.egg-info
