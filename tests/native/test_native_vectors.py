@@ -9,8 +9,8 @@ import pytest
 
 from fastscp._ext import dimse, head, pdu
 from fastscp._ext.memory import BufferPool
-from reference import reference_dimse, reference_part10, vectors
-from reference.driving import CONTEXTS, STORE_CONTEXT_IDS, ask_native, ask_reference, native_reader, pieces
+from reference import reference_dimse, reference_part10, traffic, vectors
+from reference.driving import CONTEXTS, STORE_CONTEXT_IDS, Limits, ask_native, ask_reference, native_reader, pieces
 
 HEADS = {
     "explicit little": ("1.2.840.10008.5.1.4.1.1.7", "1.2.3.4", "1.2.3", "1.2.3.1", "20240229"),
@@ -163,3 +163,54 @@ def test_deflated() -> None:
     assert values(instance.inflated_head(4096)) == values(instance.head) == HEADS["explicit little"]
     with pytest.raises(ValueError):
         instance.inflated_head(0)
+
+
+# Ceilings, and one more.
+
+
+def command_of(size: int) -> bytes:
+    """A C-ECHO-RQ whose last element fills it up."""
+    return vectors.ECHO_COMMAND + traffic.element(0x0000, 0x1FFF, b"", bytes(size - len(vectors.ECHO_COMMAND) - 8), explicit_vr=False)
+
+
+@pytest.mark.parametrize("ask", [ask_native, ask_reference], ids=["native", "reference"])
+@pytest.mark.parametrize("pdv_bytes", [1 << 16, 1000])
+def test_a_command_set_of_16_kib_is_the_longest(ask: Any, pdv_bytes: int) -> None:
+    for size, kind in ((16384, "message"), (16385, "error")):
+        pdvs = traffic.fragments(1, command_of(size), [pdv_bytes] * (size // pdv_bytes), command=True)
+        assert ask([traffic.packed(pdvs, [])])[0][0] == kind
+
+
+@pytest.mark.parametrize("ask", [ask_native, ask_reference], ids=["native", "reference"])
+def test_a_data_set_of_1_mib_is_the_longest_of_another_message(ask: Any) -> None:
+    # C-FIND-RQ on a context that stores nothing.
+    command = vectors.octets("0000 0001 02000000 2000  0000 0008 02000000 0000")
+    for size, kind in ((1 << 20, "message"), ((1 << 20) + 1, "error")):
+        pdvs = traffic.fragments(255, command, [], command=True) + traffic.fragments(
+            255, bytes(size), [60_000] * (size // 60_000), command=False
+        )
+        (line, *_) = ask([traffic.packed(pdvs, [])])
+        assert line[0] == kind
+        assert kind == "error" or line[3] == bytes(size)
+
+
+@pytest.mark.parametrize("ask", [ask_native, ask_reference], ids=["native", "reference"])
+def test_an_associate_pdu_of_1_mib_is_the_longest(ask: Any) -> None:
+    for size, kind in ((1 << 20, "control"), ((1 << 20) + 1, "error")):
+        assert ask([traffic.pdu(1, bytes(size))], established=False)[0][0] == kind
+
+
+@pytest.mark.parametrize("ask", [ask_native, ask_reference], ids=["native", "reference"])
+def test_a_p_data_pdu_of_twice_the_maximum_and_64_kib_is_the_longest(ask: Any) -> None:
+    ceiling = 2 * 16384 + 65536
+    for size, kind in ((ceiling, "store"), (ceiling + 1, "error")):
+        command = traffic.p_data(traffic.pdv(1, vectors.STORE_COMMAND, command=True, last=True))
+        data = traffic.p_data(traffic.pdv(1, vectors.EXPLICIT_LITTLE_DATA_SET + bytes(size - 6 - 112), command=False, last=True))
+        assert len(data) == size + 6
+        assert ask([command + data])[0][0] == kind
+
+
+@pytest.mark.parametrize("ask", [ask_native, ask_reference], ids=["native", "reference"])
+def test_an_instance_over_its_ceiling_is_refused(ask: Any) -> None:
+    for ceiling_bytes, refusal in ((112, None), (111, "too_large")):
+        assert ask([vectors.STORE], Limits(max_instance_bytes=ceiling_bytes))[0][6] == refusal
