@@ -197,6 +197,31 @@ def test_a_device_that_is_full(root: Path) -> None:
     assert_nothing_left(root)
 
 
+@pytest.mark.requires_linux
+def test_a_write_that_fails_drops_nothing(root: Path) -> None:
+    data = traffic.data_set(pixels=bytes(range(256)) * 4000)
+    reader = native_reader(BufferPool(1 << 26), Limits(spill_threshold_bytes=1 << 18))
+    stream = traffic.store(1, data)
+    event, consumed = reader.feed(stream)
+    assert event == pdu.SPILL
+    instance = reader.instance
+    before = whole(instance)
+    full = os.open("/dev/full", os.O_WRONLY)
+    for fd, problem in ((full, errno.ENOSPC), (-1, errno.EBADF)):
+        for write in (instance.write_spillable, instance.write_rest):
+            with pytest.raises(OSError, match=f"Errno {problem}"):
+                write(fd)
+            assert instance.spilled_bytes == 0
+            assert whole(instance) == before
+    os.close(full)
+    with (root / "spilled").open("wb", buffering=0) as file:
+        instance.write_spillable(file.fileno())
+        instance.spill_at_bytes = 1 << 30
+        assert reader.feed(stream[consumed:])[0] == pdu.STORE
+        instance.write_rest(file.fileno())
+    assert (root / "spilled").read_bytes()[instance.file_meta_bytes :] == data
+
+
 @contextmanager
 def mounted(directory: Path, options: str) -> Iterator[None]:
     """A small file system of its own."""
