@@ -140,9 +140,11 @@ def test_a_slow_but_steady_instance_is_stored(impatient: FastScp) -> None:
 
 def test_a_peer_that_reads_no_answers_is_left(impatient: FastScp) -> None:
     """Answers pile up in the socket until sending stalls; the receiver must neither block for ever nor buffer them."""
-    with RawScu(impatient.port) as scu:
+    with RawScu(impatient.port, receive_buffer_bytes=4096) as scu:
         scu.associate(CONTEXTS)
-        request = b"".join(enc.message_pdus(3, enc.echo_command(), None)) * 50
+        # A data set that is refused: the longest answer for the least work.
+        refused = enc.message_pdus(1, enc.store_command(enc.CT_IMAGE, "1." + "2" * 62), b"nothing of sense")
+        request = b"".join(refused) * 50
         with pytest.raises(OSError):  # noqa: PT012 - the receiver stops reading, then closes; where that shows is its choice
             for _ in range(20_000):
                 scu.send(request)

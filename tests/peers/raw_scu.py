@@ -129,8 +129,12 @@ def parse_command(data: bytes) -> dict[int, bytes]:
 class RawScu:
     """One connection to a receiver. Used as a context manager it always closes its socket."""
 
-    def __init__(self, port: int, *, timeout_s: float = 30.0) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+    def __init__(self, port: int, *, timeout_s: float = 30.0, receive_buffer_bytes: int | None = None) -> None:
+        self.sock = socket.socket()
+        self.sock.settimeout(timeout_s)
+        if receive_buffer_bytes is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout_s = timeout_s
 

@@ -146,6 +146,9 @@ class Tap:
     def _forward(source: socket.socket, sink: socket.socket, record: bytearray, done: threading.Event | None) -> None:
         try:
             while piece := source.recv(262144):
+                if hasattr(socket, "TCP_QUICKACK"):
+                    # A client with Nagle's algorithm waits 40 ms for each acknowledgement that is delayed.
+                    source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 record += piece
                 sink.sendall(piece)
         except OSError:

@@ -46,6 +46,13 @@ def halves(made: Made) -> tuple[bytes, bytes]:
     return stream[: len(stream) // 2], stream[len(stream) // 2 :]
 
 
+def answer_release(scu: RawScu) -> None:
+    """The receiver asks for the release of an association that has nothing more to send."""
+    scu.expect(enc.RELEASE_RQ)
+    scu.send(enc.RELEASE_RP_PDU)
+    assert scu.wait_closed() == []
+
+
 def burst(port: int, acknowledged: list[Made]) -> None:
     """Send until the receiver has had enough; note what it acknowledged."""
     try:
@@ -60,7 +67,13 @@ def burst(port: int, acknowledged: list[Made]) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_everything_acknowledged_is_stored(receiver: FastScp, number: signal.Signals) -> None:
+def test_everything_acknowledged_is_stored(tmp_path: Path, number: signal.Signals) -> None:
+    """The senders never pause, so the deadline ends them."""
+    with FastScp(tmp_path / "received", *serve_options(drain_timeout=2, put_timeout=1)) as receiver:
+        drain_under_fire(receiver, number)
+
+
+def drain_under_fire(receiver: FastScp, number: signal.Signals) -> None:
     acknowledged: list[list[Made]] = [[] for _ in range(4)]
     senders = [threading.Thread(target=burst, args=(receiver.port, each), daemon=True) for each in acknowledged]
     for sender in senders:
@@ -80,7 +93,7 @@ def test_everything_acknowledged_is_stored(receiver: FastScp, number: signal.Sig
 def test_everything_acknowledged_to_storescu_is_stored(receiver: FastScp, number: signal.Signals) -> None:
     sample = str(pydicom.data.get_testdata_file("CT_small.dcm", download=False))
     with Tap(receiver.port) as tap:
-        command = [dcmtk("storescu"), "+II", "--repeat", "100000", "127.0.0.1", str(tap.port), sample]
+        command = [dcmtk("storescu"), "+II", "--repeat", "300", "127.0.0.1", str(tap.port), sample]
         clients = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
         try:
             wait_until(lambda: len(receiver.stored_files()) >= 100, "a hundred instances")
@@ -112,10 +125,10 @@ def test_what_is_being_sent_is_finished(receiver: FastScp, number: signal.Signal
         wait_until(lambda: refuses_connections(receiver.port), "the port is closed")
         wait_until(lambda: receiver.get("/readyz")[0] == 503, "not ready any more")
         assert receiver.get("/livez")[0] == 200
-        assert {kind for kind, _ in idle.wait_closed()} <= {enc.ABORT, enc.RELEASE_RQ}
+        answer_release(idle)
         scu.send(second)
         assert scu.read_response().status == 0
-        assert {kind for kind, _ in scu.wait_closed()} <= {enc.ABORT, enc.RELEASE_RQ}
+        answer_release(scu)
     assert receiver.wait_exit() == 0
     assert read_part10(receiver.store / made.relative_path).data_set == made.data_set
 
@@ -135,13 +148,36 @@ def test_a_second_signal_ends_at_once(receiver: FastScp) -> None:
 
 def test_a_peer_that_stalls_does_not_hold_the_drain_beyond_its_deadline(tmp_path: Path) -> None:
     made = make(pixel_bytes=200_000)
-    with FastScp(tmp_path / "received", *serve_options(drain_timeout=1)) as server, RawScu(server.port) as scu:
+    with FastScp(tmp_path / "received", *serve_options(drain_timeout=1, put_timeout=0.5)) as server, RawScu(server.port) as scu:
         scu.associate()
         scu.send(halves(made)[0])
         wait_until(lambda: server.metric("fastscp_memory_in_use_bytes") > 0, "the first half is there")
         assert server.stop() in (0, 1)
         assert not server.stored_files()
         assert not server.stray_files()
+
+
+def test_the_peer_asks_for_the_release_at_the_same_time(receiver: FastScp) -> None:
+    """PS3.8 section 9.2.2: a release collision, in which the receiver is the association's acceptor."""
+    with RawScu(receiver.port) as scu:
+        scu.associate()
+        receiver.send_signal(signal.SIGTERM)
+        scu.expect(enc.RELEASE_RQ)
+        scu.send(enc.RELEASE_RQ_PDU)
+        scu.send(enc.RELEASE_RP_PDU)
+        scu.expect(enc.RELEASE_RP)
+        scu.half_close()
+        assert scu.wait_closed() == []
+    assert receiver.wait_exit() == 0
+
+
+def test_a_peer_that_never_answers_the_release(tmp_path: Path) -> None:
+    options = serve_options(drain_timeout=4, put_timeout=1, associate_timeout=1)
+    with FastScp(tmp_path / "received", *options) as server, RawScu(server.port) as scu:
+        scu.associate()
+        server.send_signal(signal.SIGTERM)
+        assert [kind for kind, _ in scu.wait_closed(stay=True)] == [enc.RELEASE_RQ, enc.ABORT]
+        assert server.wait_exit() == 0
 
 
 def test_nothing_to_drain(receiver: FastScp) -> None:
