@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.peers import encoding as enc
-from tests.peers.datasets import make
+from tests.peers.datasets import Made, make
 from tests.peers.encoding import Context
 from tests.peers.part10 import read_part10
 from tests.peers.raw_scu import Aborted, PeerClosed, RawScu, Rejected
@@ -145,6 +145,40 @@ def test_the_offered_maximum_length(strict: FastScp) -> None:
         too_long = make(pixel_bytes=500_000)
         with pytest.raises((Aborted, PeerClosed, OSError)):
             scu.store(too_long.sop_class, too_long.sop_instance, too_long.data_set, data_pdv_bytes=None)
+
+
+def test_memory_that_is_all_taken(tmp_path: Path) -> None:
+    """The peer is held back, then told to try later; who has memory is served, and so is the next one."""
+    options = serve_options(memory_budget=4 * 2**20, spill_threshold=4 * 2**20, put_timeout=1, fsync="no")
+    with FastScp(tmp_path / "received", *options) as server, ExitStack() as stack:
+        base = warmed_up(server)
+        budget_bytes = server.metric("fastscp_memory_budget_bytes")
+        holders: list[tuple[RawScu, Made, bytes]] = []
+        while server.metric("fastscp_memory_in_use_bytes") < budget_bytes:
+            assert len(holders) < 200, "the budget is never reached"
+            scu, made = stack.enter_context(RawScu(server.port)), make(pixel_bytes=20_000)
+            scu.associate()
+            stream = b"".join(enc.message_pdus(1, enc.store_command(made.sop_class, made.sop_instance), made.data_set))
+            in_use_bytes = server.metric("fastscp_memory_in_use_bytes")
+            scu.send(stream[:15_000])
+            wait_until(lambda before=in_use_bytes: server.metric("fastscp_memory_in_use_bytes") > before, "the first part is there")
+            holders.append((scu, made, stream[15_000:]))
+        late = make(pixel_bytes=20_000)
+        with RawScu(server.port) as scu:
+            scu.associate()
+            answer = scu.store(late.sop_class, late.sop_instance, late.data_set)
+            assert answer.status == 0xA700
+            assert "memory" in answer.comment
+            for holder, _, rest in holders:
+                holder.send(rest)
+            for holder, made, _ in holders:
+                assert holder.read_response().status == 0
+                assert read_part10(server.store / made.relative_path).data_set == made.data_set
+                holder.release()
+            assert scu.store(late.sop_class, late.sop_instance, late.data_set).status == 0
+            scu.release()
+        assert_back_to(server, base, kept_threads=len(holders))
+        assert server.stop() == 0
 
 
 @pytest.fixture
