@@ -3,9 +3,12 @@
 Enters: requests for segments. Leaves: memory, within the budget. Never: decides what to do when there is none.
 """
 
+from typing import final
+
 SEGMENT_SIZES_BYTES: tuple[int, ...]
 """The sizes that a segment can have, ascending powers of two: 64 KiB to 1 MiB."""
 
+@final
 class BufferPool:
     """A budget of memory, handed out in segments and reused warm.
 

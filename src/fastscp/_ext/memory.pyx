@@ -4,6 +4,7 @@
 Enters: requests for segments. Leaves: memory, within the budget. Never: decides what to do when there is none.
 """
 
+cimport cython
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
@@ -58,6 +59,7 @@ cdef void _unmap_segment(segment_t *segment) noexcept nogil:
     free(segment)
 
 
+@cython.final
 cdef class BufferPool:
     """A budget of memory, handed out in segments and reused warm. See memory.pyi."""
 

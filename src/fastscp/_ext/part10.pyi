@@ -72,7 +72,10 @@ class Instance:
 
     @property
     def spill_at_bytes(self) -> int:
-        """SPILL comes when this many bytes of the file are in memory, and again with each as many more: the reader's threshold until set."""
+        """SPILL comes when this many bytes of the file are in memory, and again with each as many more.
+
+        The reader's threshold until it is set.
+        """
     @spill_at_bytes.setter
     def spill_at_bytes(self, value: int) -> None: ...
     def spillable_bytes(self) -> int:

@@ -97,6 +97,12 @@ class MessageReader:
         """Give the current instance's memory back and discard the rest of its data set as it arrives.
         STORE then follows with `refusal` "no_memory"."""
 
+    def close(self) -> None:
+        """Give back what is held of a message that will not be completed; PROTOCOL_ERROR from here on.
+
+        Raises BufferError while a view is alive.
+        """
+
     @property
     def error_text(self) -> str:
         """After PROTOCOL_ERROR: what was wrong, for the log."""

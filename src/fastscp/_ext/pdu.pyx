@@ -520,6 +520,13 @@ cdef class MessageReader:
             if self.scratch is NULL:
                 raise MemoryError
 
+    def close(self):
+        self._check_no_views()
+        if not self.dead:
+            self._fail("the reader was closed", 0)
+        self.current.free_segments()
+        self._drop_gathered()
+
     @property
     def error_text(self):
         return self.problem.decode("ascii") if self.problem is not NULL else ""

@@ -165,6 +165,7 @@ class StoreAssociation(Association):
             if self.dul.is_alive():
                 evt.trigger(self, evt.EVT_CONN_CLOSE, {"address": self.story.peer})
             self._intake.abandon()
+            self._reader.close()
             self.dul.socket._shutdown_socket()
             self._acceptor.association_ended(self)
 

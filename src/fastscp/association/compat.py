@@ -4,6 +4,7 @@ Enters: nothing. Leaves: nothing, or an error that says what is different. Never
 """
 
 import inspect
+import logging
 import threading
 
 import pynetdicom
@@ -12,6 +13,9 @@ from pynetdicom import _config, acse, association, dimse, dul, evt, fsm, transpo
 from fastscp.errors import ConfigError
 
 SUPPORTED = "3.0"
+
+# They call an error what a peer did wrong; the association's own record says it, at the level that deserves.
+_LOGGERS_OF_PEERS_FAULTS = ("pynetdicom.dimse", "pynetdicom.dul", "pynetdicom.fsm", "pynetdicom.pdu_primitives", "pynetdicom.utils")
 
 # What is relied on beyond the public interface: owner, name, parameters.
 _RELIED_ON = (
@@ -50,6 +54,8 @@ def check_pynetdicom() -> None:
     _check_attributes(version)
     # Its default handlers format every message for a log, under one lock for all associations.
     _config.LOG_HANDLER_LEVEL = "none"
+    for name in _LOGGERS_OF_PEERS_FAULTS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 # Every attribute that the constructors set which ours do not call; ours set the same.

@@ -14,7 +14,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ, _PDUType
-from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, _PDUPrimitiveType
+from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, P_DATA, _PDUPrimitiveType
 from pynetdicom.timer import Timer
 
 from fastscp.association.proposal import AcceptedProposal, Proposals
@@ -58,6 +58,14 @@ class LocalDimse(DIMSEServiceProvider):
         self.cancel_req = {}
         self.message = None
         self.msg_queue = LocalQueue()
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take a message; one that cannot be decoded is an invalid PDU to the state machine, whatever the decoder trips over."""
+        try:
+            super().receive_primitive(primitive)
+        except Exception:
+            self.message = None
+            self.dul.event_queue.put("Evt19")
 
 
 class _StateMachine(StateMachine):
@@ -135,7 +143,8 @@ class PumpedDul(DULServiceProvider):
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT | None:
         """The next primitive for the association; waiting means reading from the peer until there is one."""
         until = time.monotonic() + (timeout if timeout is not None else 86400.0)
-        while wait and self.to_user_queue.empty() and self._alive:
+        # In Sta13 nothing comes any more that the association would have to know.
+        while wait and self.to_user_queue.empty() and self._alive and self.state_machine.current_state != "Sta13":
             left_s = until - time.monotonic()
             if left_s <= 0:
                 return None

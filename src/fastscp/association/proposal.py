@@ -143,4 +143,5 @@ def _is_usable(kind: int, item: bytes) -> bool:
 
 def _normalise_title(title: bytes) -> bytes:
     printable = bytes(byte if 0x20 <= byte < 0x7F and byte != 0x5C else 0x3F for byte in title.rstrip(b"\0 "))
-    return printable.ljust(16)
+    # A title of spaces alone is none, and pynetdicom would abort for it.
+    return (printable if printable.strip() else b"?").ljust(16)

@@ -60,16 +60,17 @@ def run(settings: Settings) -> int:
             )
             stop.wait()
             health.set_ready("listener", False, "draining")
-            left_count = _drain(settings, listener, acceptor)
+            left_count = _drain(settings, health, listener, acceptor)
     if left_count:
         # Their threads are stuck in the store and would keep the process from ending.
         os._exit(1)
     return 0
 
 
-def _drain(settings: Settings, listener: Listener, acceptor: Acceptor) -> int:
+def _drain(settings: Settings, health: Health, listener: Listener, acceptor: Acceptor) -> int:
     _log.info("draining", deadline_s=settings.drain_timeout_s)
     acceptor.begin_drain()
+    health.unwatch("listener")
     listener.stop()
     left_count = acceptor.wait_ended(settings.drain_timeout_s)
     if left_count:
