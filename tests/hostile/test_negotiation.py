@@ -19,6 +19,7 @@ from tests.peers.raw_scu import RawScu, Rejected
 from tests.peers.server import FastScp, wait_until
 
 REFUSED_ABSTRACT_SYNTAX = 3
+ROLE_SELECTION = 0x54
 NOT_STORAGE = {
     "modality worklist": "1.2.840.10008.5.1.4.31",
     "modality performed procedure step": "1.2.840.10008.3.1.2.3.3",
@@ -131,6 +132,7 @@ def test_user_information_items(receiver: FastScp, kind: str) -> None:
         accepted = scu.associate(user_items=USER_ITEMS[kind])
         assert accepted.results == {1: 0}
         assert 0x77 not in accepted.user_item_types
+        assert (ROLE_SELECTION in accepted.user_item_types) == (kind == "scu and scp role")
         assert scu.store(made.sop_class, made.sop_instance, made.data_set).status == 0
         scu.release()
 

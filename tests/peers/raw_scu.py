@@ -129,12 +129,12 @@ def parse_command(data: bytes) -> dict[int, bytes]:
 class RawScu:
     """One connection to a receiver. Used as a context manager it always closes its socket."""
 
-    def __init__(self, port: int, *, timeout_s: float = 30.0, receive_buffer_bytes: int | None = None) -> None:
-        self.sock = socket.socket()
+    def __init__(self, port: int, *, host: str = "127.0.0.1", timeout_s: float = 30.0, receive_buffer_bytes: int | None = None) -> None:
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.sock.settimeout(timeout_s)
         if receive_buffer_bytes is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self.sock.connect(("127.0.0.1", port))
+        self.sock.connect((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout_s = timeout_s
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.raw_scu import RawScu
 from tests.peers.server import FastScp, run_to_exit
 from tests.service_process.filesystems import tmpfs
 
@@ -56,6 +57,15 @@ def test_an_unusable_value(tmp_path: Path, option: str, value: str) -> None:
     assert code == 2
     assert option in output
     assert "Traceback" not in output
+
+
+def test_both_versions_of_ip(tmp_path: Path) -> None:
+    with FastScp(tmp_path / "received", "--host", "::") as server:
+        for host in ("::1", "127.0.0.1"):
+            with RawScu(server.port, host=host) as scu:
+                scu.associate()
+                scu.release()
+        assert server.stop() == 0
 
 
 def test_ready_is_said_once_in_a_record_of_its_own(tmp_path: Path) -> None:
