@@ -43,6 +43,12 @@ class Instance:
     @property
     def head(self) -> Head:
         """What the scan of the head found so far. For deflated syntaxes: what `inflated_head` found, "incomplete" before it was called."""
+    def ordinary_name(self) -> tuple[str, str, str] | None:
+        """(Study, Series, SOP Instance UID) of a complete instance with nothing unusual about it, None for any other.
+
+        Nothing unusual: kept whole, its head in memory and readable, SOP Class and Instance UID equal to those of the command, the three
+        UIDs conformant (PS3.5 section 9.1). One call in place of a dozen, for the path that nearly all instances take.
+        """
     @property
     def deflated(self) -> bool: ...
     @property

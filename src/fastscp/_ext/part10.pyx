@@ -9,14 +9,17 @@ import zlib
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.errno cimport EINTR, errno
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from fastscp._ext.head cimport (
     HEAD_COMPLETE,
     HEAD_SCANNING,
     head_advance,
     head_result,
+    head_t,
+    head_value_t,
     scan_head_buffer,
 )
 from fastscp._ext.memory cimport SEGMENT_CLASSES
@@ -158,6 +161,40 @@ cdef void _peek_segments(void *source, size_t offset, unsigned char *target, siz
         count_bytes -= piece_bytes
         segment = segment.next
         at = 0
+
+
+cdef object _conformant_uid(const head_value_t *value):
+    # The UID where it has the form of PS3.5 section 9.1, None otherwise.
+    cdef int length_bytes = value.length_bytes
+    cdef int i
+    cdef char before = c"."
+    cdef char byte
+    while length_bytes and (value.data[length_bytes - 1] == 0 or value.data[length_bytes - 1] == c" "):
+        length_bytes -= 1
+    if not value.present or length_bytes == 0 or length_bytes > UID_BYTES:
+        return None
+    for i in range(length_bytes):
+        byte = value.data[i]
+        if byte == c".":
+            if before == c".":
+                return None
+        elif not c"0" <= byte <= c"9":
+            return None
+        elif byte == c"0" and before == c"." and i + 1 < length_bytes and value.data[i + 1] != c".":
+            return None
+        before = byte
+    return None if before == c"." else PyUnicode_DecodeASCII(value.data, length_bytes, NULL)
+
+
+cdef bint _equal(const text_t *text, const head_value_t *value) noexcept nogil:
+    # Whether the value is the text, padding aside; a padded value is never shorter than the text.
+    cdef int i
+    if not (text.present and text.length_bytes and value.present) or value.length_bytes < text.length_bytes:
+        return False
+    for i in range(text.length_bytes, value.length_bytes):
+        if value.data[i] != 0 and value.data[i] != c" ":
+            return False
+    return memcmp(text.data, value.data, text.length_bytes) == 0
 
 
 # No cycle can go through it, and the collector must not clear `pool` before __dealloc__ gives the memory back to it.
@@ -306,6 +343,19 @@ cdef class Instance:
         if self.inflated is not None:
             return self.inflated
         return head_result(&self.head_scan)
+
+    def ordinary_name(self):
+        cdef head_t *head = &self.head_scan
+        if head.state != HEAD_COMPLETE or self.why_refused != REFUSED_NOT:
+            return None
+        if not (_equal(&self.sop_class, &head.values[0]) and _equal(&self.sop_instance, &head.values[1])):
+            return None
+        study = _conformant_uid(&head.values[2])
+        series = _conformant_uid(&head.values[3])
+        sop_instance = _conformant_uid(&head.values[1])
+        if study is None or series is None or sop_instance is None:
+            return None
+        return study, series, sop_instance
 
     @property
     def deflated(self):

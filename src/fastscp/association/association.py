@@ -8,6 +8,7 @@ import copy
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom import evt
@@ -129,6 +130,16 @@ class StoreAssociation(Association):
         threading.Thread.__init__(self, daemon=True)
 
     # What pynetdicom's layers and ours ask of each other.
+
+    def bind(self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None) -> None:
+        """Bind a handler to an event of this association."""
+        super().bind(event, handler, args)
+        self._events.look_again()
+
+    def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
+        """Unbind a handler from an event of this association."""
+        super().unbind(event, handler)
+        self._events.look_again()
 
     def has_default_handler(self, event: evt.InterventionEvent) -> bool:
         """Whether nobody bound a handler of their own to an intervention event."""

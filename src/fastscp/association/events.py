@@ -45,12 +45,16 @@ class StoreEvents:
 
     def __init__(self, assoc: "StoreAssociation") -> None:
         self._assoc = assoc
+        self.wanted = False
+        """Whether a handler of one of them is bound."""
+        self.look_again()
 
-    @property
-    def wanted(self) -> bool:
-        """Whether a handler of one of them is bound; looked at for each instance, since handlers come and go."""
+    def look_again(self) -> None:
+        """Called whenever a handler was bound or unbound."""
         handlers = self._assoc._handlers
-        return evt.EVT_DIMSE_RECV in handlers or evt.EVT_DIMSE_SENT in handlers or not self._assoc.has_default_handler(evt.EVT_C_STORE)
+        self.wanted = (
+            evt.EVT_DIMSE_RECV in handlers or evt.EVT_DIMSE_SENT in handlers or not self._assoc.has_default_handler(evt.EVT_C_STORE)
+        )
 
     def received(self, instance: Instance) -> Answer | None:
         """Fire the events of a request. Returns the answer where a handler of EVT_C_STORE refuses it."""

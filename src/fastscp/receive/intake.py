@@ -12,7 +12,7 @@ from fastscp.errors import RefusedError, StoreError
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
 from fastscp.receive.checks import INFLATED_HEAD_CEILING_BYTES, check_instance
-from fastscp.stores import Store, Upload
+from fastscp.stores import InstanceName, Store, Upload
 from fastscp.uids import is_conformant
 
 _log = get_logger("receive")
@@ -105,13 +105,14 @@ class Intake:
     def _commit(self, instance: Instance) -> None:
         if self._spill_error is not None:
             raise self._spill_error
-        name = check_instance(instance, self._sop_classes)
+        ordinary = instance.ordinary_name()
+        name = check_instance(instance, self._sop_classes) if ordinary is None or self._sop_classes else InstanceName(*ordinary)
         upload, self._upload = self._upload, None
         if upload is None:
             self._store.commit(instance, name)
         else:
             upload.commit(instance, name)
-        for uid in name:
+        for uid in name if ordinary is None else ():
             if not is_conformant(uid):
                 self._metrics.nonconformant_uid()
                 _log.warning("uid_not_conformant", association=self._association_id, uid=uid)
