@@ -16,6 +16,8 @@ from tests.peers.encoding import Context
 from tests.peers.raw_scu import RawScu
 from tests.peers.server import FastScp, wait_until
 
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
+
 
 def tls_client_hello() -> bytes:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

@@ -16,6 +16,8 @@ from tests.peers.part10 import read_part10
 from tests.peers.raw_scu import RawScu
 from tests.peers.server import FastScp
 
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
+
 _MADE = make(pixel_bytes=100_000)
 _MESSAGE = list(enc.message_pdus(1, enc.store_command(_MADE.sop_class, _MADE.sop_instance), _MADE.data_set))
 POINTS = {

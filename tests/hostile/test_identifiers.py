@@ -18,6 +18,8 @@ from tests.peers.part10 import read_part10
 from tests.peers.raw_scu import RawScu, Response
 from tests.peers.server import FastScp
 
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
+
 MISMATCH, CANNOT_UNDERSTAND = 0xA900, 0xC000
 UNKNOWN_SYNTAX = "1.2.826.0.1.3680043.10.9999.5"
 

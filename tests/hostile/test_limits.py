@@ -21,6 +21,8 @@ from tests.peers.raw_scu import Aborted, PeerClosed, RawScu, Rejected
 from tests.peers.rest import assert_back_to, warmed_up
 from tests.peers.server import FastScp, serve_options, wait_until
 
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
+
 IDLE_PEERS = 1100
 GOOD: dict[str, Any] = {"called": b"STRICT", "calling": b"GOOD"}
 
@@ -147,6 +149,10 @@ def test_the_offered_maximum_length(strict: FastScp) -> None:
             scu.store(too_long.sop_class, too_long.sop_instance, too_long.data_set, data_pdv_bytes=None)
 
 
+def wait_for_memory_over(server: FastScp, bound_bytes: float) -> None:
+    wait_until(lambda: server.metric("fastscp_memory_in_use_bytes") > bound_bytes, "the first part is there")
+
+
 def test_memory_that_is_all_taken(tmp_path: Path) -> None:
     """The peer is held back, then told to try later; who has memory is served, and so is the next one."""
     options = serve_options(memory_budget=4 * 2**20, spill_threshold=4 * 2**20, put_timeout=1, fsync="no")
@@ -159,9 +165,9 @@ def test_memory_that_is_all_taken(tmp_path: Path) -> None:
             scu, made = stack.enter_context(RawScu(server.port)), make(pixel_bytes=20_000)
             scu.associate()
             stream = b"".join(enc.message_pdus(1, enc.store_command(made.sop_class, made.sop_instance), made.data_set))
-            in_use_bytes = server.metric("fastscp_memory_in_use_bytes")
+            before_bytes = server.metric("fastscp_memory_in_use_bytes")
             scu.send(stream[:15_000])
-            wait_until(lambda before=in_use_bytes: server.metric("fastscp_memory_in_use_bytes") > before, "the first part is there")
+            wait_for_memory_over(server, before_bytes)
             holders.append((scu, made, stream[15_000:]))
         late = make(pixel_bytes=20_000)
         with RawScu(server.port) as scu:

@@ -16,6 +16,8 @@ from tests.peers.part10 import read_part10
 from tests.peers.raw_scu import RawScu
 from tests.peers.server import FastScp
 
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
+
 CONTEXTS = [Context(1, enc.CT_IMAGE), Context(3, enc.VERIFICATION)]
 
 CUTS: dict[str, dict[str, Any]] = {

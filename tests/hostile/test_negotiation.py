@@ -18,6 +18,8 @@ from tests.peers.part10 import SOURCE_AE, read_part10
 from tests.peers.raw_scu import RawScu, Rejected
 from tests.peers.server import FastScp, wait_until
 
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
+
 REFUSED_ABSTRACT_SYNTAX = 3
 ROLE_SELECTION = 0x54
 NOT_STORAGE = {

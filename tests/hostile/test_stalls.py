@@ -18,6 +18,8 @@ from tests.peers.encoding import Context
 from tests.peers.raw_scu import RawScu
 from tests.peers.server import FastScp, wait_until
 
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
+
 CONTEXTS = [Context(1, enc.CT_IMAGE), Context(3, enc.VERIFICATION)]
 REQUEST = enc.associate_rq(CONTEXTS)
 _MADE = make(pixel_bytes=50_000)

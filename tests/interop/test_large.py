@@ -11,11 +11,15 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.peers import encoding as enc
 from tests.peers.datasets import PIXEL_DATA, element, make
 from tests.peers.part10 import read_part10
 from tests.peers.raw_scu import RawScu
 from tests.peers.server import FastScp
+
+pytestmark = pytest.mark.requires_linux  # what is held is counted in /proc
 
 FRAME_BYTES = 131_060
 FRAMES = 8_200

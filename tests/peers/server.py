@@ -82,7 +82,8 @@ class FastScp:
         self.records: list[dict[str, Any]] = []
 
         def in_child() -> None:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if max_descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (max_descriptors, max_descriptors))
 

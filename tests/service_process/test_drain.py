@@ -186,6 +186,7 @@ def test_nothing_to_drain(receiver: FastScp) -> None:
     assert receiver.get("/livez") == (0, "")
 
 
+@pytest.mark.requires_linux
 def test_no_process_is_left(receiver: FastScp) -> None:
     session = os.getsid(receiver.pid)
     assert receiver.stop() == 0
