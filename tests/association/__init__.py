@@ -1,0 +1,1 @@
+"""The association layer in this process: events, states, proposals, idleness."""
