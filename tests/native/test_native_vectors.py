@@ -121,6 +121,8 @@ def test_conversation(ask: Any, cut: str) -> None:
         ("04 00 0000000C 00000002 01 01 00000002 03 01", 6),
         ("04 00 0000000E 0000000A 01 03 0000 0001 01000000", 6),
         ("04 00 0000000E 0000000A 01 03 0000 0001 0000000004 00 00000006 00000002 01 02", 6),
+        ("04 00 00000010 0000000C 01 03 0000 0008 02000000 0000 04 00 00000006 00000002 01 03", 6),
+        ("04 00 00000010 0000000C 01 03 0000 0001 02000000 0100", 6),
     ],
     ids=[
         "HTTP",
@@ -138,6 +140,8 @@ def test_conversation(ask: Any, cut: str) -> None:
         "message that changes its context",
         "command element longer than the command set",
         "data set after a command without one",
+        "command where a data set is due",
+        "C-STORE-RQ without a Message ID",
     ],
 )
 def test_broken_protocol(ask: Any, stream: str, reason: int) -> None:
