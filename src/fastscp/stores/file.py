@@ -19,7 +19,7 @@ from fastscp.stores.base import InstanceName
 INCOMING = ".incoming"
 """Directory for what is not committed yet, under the root so that a rename can commit it."""
 
-SPILL_AT_BYTES = 1 << 20
+SPILL_AT_BYTES = 2 << 20
 """Once an instance goes to its file while it arrives, this much at a time: small enough to stay in the processor's cache
 (benchmarks: work "big"), large enough that the system calls do not count."""
 
