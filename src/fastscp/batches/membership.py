@@ -73,6 +73,9 @@ class Batch:
     _reserved_bytes: int = 0
     _active_at_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        self._active_at_s = self.opened_at_s
+
     def why_not(self, arrival: Arrival, key: str, size_bytes: int, now_s: float) -> CloseReason | None:
         """Why this batch must close rather than take an instance; None where it takes it.
 
