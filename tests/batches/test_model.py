@@ -357,7 +357,7 @@ class BatchLife(RuleBasedStateMachine):
     def manifests_tell_the_truth(self) -> None:
         for manifest in self.manifests.values():
             assert KEYS.manifest(manifest.batch_id) in self.world.objects, "a manifest is gone"
-            if manifest.batch_id not in self.started:
+            if manifest.batch_id not in self.started and manifest.batch_id in self.acknowledged.values():
                 assert KEYS.marker(manifest.batch_id) in self.world.objects, "nobody is going to start the import"
             for entry in manifest.instances:
                 assert entry.key in self.world.objects, "in the manifest and not there"
