@@ -52,11 +52,11 @@ def life() -> Iterator[Life]:
 def test_a_renewal_that_is_known_too_late_is_none(life: Life) -> None:
     life.send_one(1)
     life.send_one(2, "joined")
-    life.time_passes(31)
+    life.time_passes(LIMITS.lease_s - 1)
     life.tick(0)
     life.first_job()
-    # The worker stands still before the write of the marker, longer than the lease; the sweeper lists the batch.
-    life.time_passes(GRACE_S)
+    # The worker stands still before the write of the marker: shorter than a lease, and long enough for the sweeper to list the batch.
+    life.time_passes(GRACE_S - LIMITS.lease_s + 5)
     life.sweeper_looks(0.0)
     life.sweeper_goes_on(0, "ok")
     life.first_job()
