@@ -132,16 +132,19 @@ class Acceptor:
             self.metrics.associations_active.inc()
         return rejection
 
-    def association_ended(self, association: StoreAssociation) -> None:
-        """Called once by each association's thread, as the last thing it does."""
-        story = association.story
+    def free_slot(self, association: StoreAssociation) -> None:
+        """From here on the association does not count against the limit. Idempotent."""
         with self._changed:
-            self._associations.discard(association)
             established = association in self._established
             self._established.discard(association)
-            self._changed.notify_all()
         if established:
             self.metrics.associations_active.dec()
+
+    def association_ended(self, association: StoreAssociation) -> None:
+        """Called once by each association's thread, as the last thing it does."""
+        self.free_slot(association)
+        story = association.story
+        if story.was_established:
             self.metrics.association_ended(story.outcome or "closed")
             _log.info("association_ended", **story.record())
         elif association.rejection is not None:
@@ -152,6 +155,10 @@ class Acceptor:
         else:
             self.metrics.connection("timed_out" if story.outcome == "timed_out" else "garbage")
             _log.warning("no_association", **story.record())
+        # Last: whoever waits for the end may then end the process.
+        with self._changed:
+            self._associations.discard(association)
+            self._changed.notify_all()
         if not self.draining:
             self.on_room()
 

@@ -4,6 +4,7 @@ Enters: a connected socket. Leaves: answered C-STORE requests; everything else t
 Never: a second thread, a poll while idle, a wait without a deadline.
 """
 
+import contextlib
 import copy
 import socket
 import threading
@@ -42,6 +43,9 @@ PROGRESS_BYTES = 1000
 
 DRAIN_QUIET_S = 2.0
 """While draining, an association that begins no message for this long is released."""
+
+NOT_ABORTABLE = ("Sta1", "Sta2", "Sta13")
+"""States in which an A-ABORT request means nothing (PS3.8 table 9-10, Evt15)."""
 
 _log = get_logger("association")
 
@@ -170,7 +174,7 @@ class StoreAssociation(Association):
         except Exception:
             self.story.outcome = "aborted"
             _log.exception("association_failed", association=self.story.association_id)
-            self.is_aborted = True
+            self._abort_after_failure()
         finally:
             self.is_established = False
             if self.dul.is_alive():
@@ -179,6 +183,13 @@ class StoreAssociation(Association):
             self._reader.close()
             self.dul.socket._shutdown_socket()
             self._acceptor.association_ended(self)
+
+    def _abort_after_failure(self) -> None:
+        with contextlib.suppress(Exception):
+            if self.dul.state_machine.current_state not in NOT_ABORTABLE:
+                self.acse.send_abort(0x02)
+            evt.trigger(self, evt.EVT_ABORTED, {})
+        self.is_aborted = True
 
     def _associate(self) -> None:
         timeout_s = self._acceptor.settings.associate_timeout_s
@@ -222,6 +233,10 @@ class StoreAssociation(Association):
             self._wire.queue_store_response(instance, *answer)
         else:
             wish = events.received(instance)
+            if not self.is_established:
+                # A handler aborted: nothing more goes to this peer, so nothing may be stored that it was not told of.
+                instance.release()
+                return
             if wish is None or wish.is_warning:
                 answer = self._intake.store(instance)
                 if wish is not None and answer.status == 0x0000:
@@ -241,10 +256,10 @@ class StoreAssociation(Association):
         now = time.monotonic()
         if self._memory_deadline is None:
             self._memory_deadline = now + self._acceptor.settings.put_timeout_s
-        if instance.spillable_bytes():
-            if not self._intake.spill(instance):
-                self._reader.discard()
-        elif not self._acceptor.pool.wait_available(max(0.0, self._memory_deadline - now)):
+        before_bytes = instance.spilled_bytes
+        if not self._intake.spill(instance):
+            self._reader.discard()
+        elif instance.spilled_bytes == before_bytes and not self._acceptor.pool.wait_available(max(0.0, self._memory_deadline - now)):
             self._reader.discard()
 
     def _take(self, event: int) -> None:
@@ -287,7 +302,7 @@ class StoreAssociation(Association):
         if self._abort_requested:
             # Not the peer: `end_soon` closed our receiving side.
             self.story.outcome = "aborted"
-            if self.dul.state_machine.current_state not in ("Sta1", "Sta2", "Sta13"):
+            if self.dul.state_machine.current_state not in NOT_ABORTABLE:
                 self.acse.send_abort(0x00)
                 evt.trigger(self, evt.EVT_ABORTED, {})
         self.dul.report("Evt17")
@@ -303,6 +318,8 @@ class StoreAssociation(Association):
             return
         if self.acse.is_release_requested():
             self.story.outcome = "released"
+            # Before the peer knows: its next association must not find this one still counted.
+            self._acceptor.free_slot(self)
             self.acse.send_release(is_response=True)
             self.is_released = True
             self.is_established = False
