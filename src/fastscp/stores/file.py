@@ -59,7 +59,6 @@ class FileStore:
             root.mkdir(parents=True, exist_ok=True)
             incoming = root / INCOMING
             incoming.mkdir(mode=0o750, exist_ok=True)
-            _remove_left_over(incoming)
             self._temporary, self._lock_fd = _claim_directory(incoming)
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
@@ -147,11 +146,18 @@ def _store_error(error: OSError) -> StoreError:
 
 
 def _claim_directory(incoming: Path) -> tuple[Path, int]:
-    directory = incoming / f"{os.getpid()}-{os.urandom(4).hex()}"
-    directory.mkdir(mode=0o750)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return directory, fd
+    # One process at a time: a directory must not be taken for left over between its making and its locking.
+    incoming_fd = os.open(incoming, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(incoming_fd, fcntl.LOCK_EX)
+        _remove_left_over(incoming)
+        directory = incoming / f"{os.getpid()}-{os.urandom(4).hex()}"
+        directory.mkdir(mode=0o750)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return directory, fd
+    finally:
+        os.close(incoming_fd)
 
 
 def _remove_left_over(incoming: Path) -> None:
