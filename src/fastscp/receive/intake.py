@@ -66,11 +66,14 @@ class Intake:
             if self._upload is None:
                 self._upload = self._store.begin_upload(instance)
             self._upload.spill(instance)
-        except StoreError as error:
-            self._refused_early = error
+        except RefusedError as refused:
+            self._refused_early = refused
+        except Exception:
+            _log.exception("store_failed_unexpectedly", association=self._association_id)
+            self._refused_early = _INTERNAL_ERROR
+        if self._refused_early is not None:
             self.abandon()
-            return False
-        return True
+        return self._refused_early is None
 
     def store(self, instance: Instance) -> Answer:
         """Check and commit a complete instance, release its memory and say what to answer."""
