@@ -247,6 +247,18 @@ def test_a_file_among_the_directories_of_processes_is_passed_over(tmp_path: Path
     FileStore(tmp_path, fsync=False, replace=True).close()
 
 
+@pytest.mark.xfail(reason="a directory that its owner removes meanwhile makes the start fail")
+def test_a_directory_that_its_owner_removes_while_another_process_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = Path.iterdir
+
+    def with_one_that_has_gone(directory: Path) -> Iterator[Path]:
+        yield from listed(directory)
+        yield directory / "12345-gone"
+
+    monkeypatch.setattr(Path, "iterdir", with_one_that_has_gone)
+    FileStore(tmp_path, fsync=False, replace=True).close()
+
+
 STARTING = """
 import sys
 from pathlib import Path
