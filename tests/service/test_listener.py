@@ -76,7 +76,7 @@ def test_a_connection_that_stays_silent_is_closed() -> None:
             for scu in (first, second):
                 with pytest.raises(PeerClosed):
                     scu.read_pdu()
-        assert connections(running, "timed_out") == 2
+        eventually(lambda: connections(running, "timed_out") == 2, "both are counted")
 
 
 def test_the_oldest_of_too_many_silent_connections_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
