@@ -115,7 +115,6 @@ def test_an_upload_that_is_abandoned(tmp_path: Path, store: FileStore) -> None:
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.xfail(reason="the temporary file that is gone is an error")
 def test_abandoning_does_not_raise(tmp_path: Path, store: FileStore) -> None:
     """Also where somebody has removed the temporary file."""
     _, upload = spilled(store, bytes(3 << 20))
@@ -239,7 +238,6 @@ def test_what_dead_processes_left_is_removed_and_what_living_ones_have_is_kept(t
     another.close()
 
 
-@pytest.mark.xfail(reason="it is taken for a directory, and the start fails")
 def test_a_file_among_the_directories_of_processes_is_passed_over(tmp_path: Path) -> None:
     """Desktops and network file systems leave such files anywhere."""
     (tmp_path / INCOMING).mkdir()
@@ -247,7 +245,6 @@ def test_a_file_among_the_directories_of_processes_is_passed_over(tmp_path: Path
     FileStore(tmp_path, fsync=False, replace=True).close()
 
 
-@pytest.mark.xfail(reason="a directory that its owner removes meanwhile makes the start fail")
 def test_a_directory_that_its_owner_removes_while_another_process_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = Path.iterdir
 
@@ -269,7 +266,6 @@ for _ in range(40):
 """
 
 
-@pytest.mark.xfail(strict=False, reason="a directory that its owner removes meanwhile makes the start fail")
 def test_processes_that_start_and_stop_at_the_same_time(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     starting = [

@@ -32,7 +32,10 @@ class Answer(NamedTuple):
 
 
 SUCCESS = Answer(0x0000)
-_INTERNAL_ERROR = RefusedError(0x0110, "internal_error", "The receiver failed, see its log")
+
+
+def _internal_error() -> RefusedError:
+    return RefusedError(0x0110, "internal_error", "The receiver failed, see its log")
 
 
 class Intake:
@@ -70,7 +73,7 @@ class Intake:
             self._refused_early = refused
         except Exception:
             _log.exception("store_failed_unexpectedly", association=self._association_id)
-            self._refused_early = _INTERNAL_ERROR
+            self._refused_early = _internal_error()
         if self._refused_early is not None:
             self.abandon()
         return self._refused_early is None
@@ -87,7 +90,7 @@ class Intake:
             return self._refuse(instance, refused)
         except Exception:
             _log.exception("store_failed_unexpectedly", association=self._association_id)
-            return self._refuse(instance, _INTERNAL_ERROR)
+            return self._refuse(instance, _internal_error())
         finally:
             self.abandon()
             self._refused_early = None
