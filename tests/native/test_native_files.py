@@ -122,7 +122,6 @@ def test_missing_directories_are_made(root: Path, depth: int) -> None:
     assert (root / final).is_file()
 
 
-@pytest.mark.xfail(reason="a first component that begins with a dot is taken for the root")
 def test_a_missing_directory_may_begin_with_a_dot(root: Path) -> None:
     commit(received(), root, ".hidden/file")
     assert (root / ".hidden/file").is_file()

@@ -114,7 +114,6 @@ def test_spill_comes_again_with_each_interval(data: bytes, interval_bytes: int) 
     assert len(held_at) >= (reader.take_instance().file_bytes - interval_bytes) // (interval_bytes + 16378)
 
 
-@pytest.mark.xfail(reason="with nothing in memory, the end of the data set does not end the scan of its head")
 @given(st.integers(0, 3), st.integers(-3, 3), st.sampled_from(["complete", "inside"]), st.booleans())
 def test_a_data_set_may_end_at_the_end_of_a_segment(segments: int, surplus_bytes: int, ends: str, spill: bool) -> None:
     """The last fragment is empty; all before it may have left memory already."""

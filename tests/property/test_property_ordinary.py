@@ -6,7 +6,6 @@ Enters: drawn commands and data sets. Leaves: the three UIDs where all is ordina
 import re
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,7 +80,6 @@ def test_an_ordinary_instance_is_ordinary(study: str, series: str, sop_instance:
     assert received(command, data, context_id, Limits(max_instance_bytes=len(data) - 1)).ordinary_name() is None
 
 
-@pytest.mark.xfail(reason="whether the last fragment has come is not asked")
 def test_an_instance_that_is_still_being_received_has_no_ordinary_name() -> None:
     reader = native_reader(BufferPool(1 << 26), Limits(spill_threshold_bytes=20_000))
     assert reader.feed(traffic.store(1, traffic.data_set(pixels=bytes(100_000))))[0] == pdu.SPILL

@@ -24,5 +24,6 @@ def commit_file(
         root_fd: an open directory; both paths are relative to it and on its file system.
         fsync_ancestors: also fsync the directories above the file's own, up to the root: for a file whose directories may be new.
         replace: False makes an existing final name a FileExistsError.
-    Raises OSError; the temporary file is then gone and the final name untouched.
+    Raises OSError; the temporary file is then gone and the final name untouched, but for one case: where the fsync of a directory fails,
+        a file that replaces another has its final name already, and whether it keeps it after a crash is not known.
     """

@@ -5,7 +5,7 @@ Enters: an instance and two names. Leaves: a durable file under the final name, 
 """
 
 from libc.errno cimport EEXIST, EINTR, ENAMETOOLONG, ENOENT, errno
-from libc.string cimport memcpy, strrchr
+from libc.string cimport memcpy, strcmp, strrchr
 
 from fastscp._ext.part10 cimport Instance
 
@@ -61,7 +61,7 @@ cdef int _make_directories(int root_fd, const char *path) noexcept nogil:
     # The directories above `path`; 0 or errno.
     cdef char parent[PATH_BYTES]
     cdef int error = _parent(parent, path)
-    if error or parent[0] == c".":
+    if error or strcmp(parent, ".") == 0:
         return error
     if mkdirat(root_fd, parent, DIRECTORY_MODE) < 0 and errno != EEXIST:
         if errno != ENOENT:
@@ -80,7 +80,7 @@ cdef int _sync_above(int root_fd, const char *path, bint ancestors) noexcept nog
     cdef int error = _parent(parent, path)
     if error == 0:
         error = _sync_directory(root_fd, parent)
-    if error == 0 and ancestors and parent[0] != c".":
+    if error == 0 and ancestors and strcmp(parent, ".") != 0:
         error = _sync_above(root_fd, parent, True)
     return error
 
@@ -128,6 +128,9 @@ cdef int _commit(
         return error
     if fsync:
         error = _sync_above(root_fd, final_path, fsync_ancestors)
+        if error and not replace:
+            # What is refused must not be in the way when it is sent again.
+            unlinkat(root_fd, final_path, 0)
     return error
 
 

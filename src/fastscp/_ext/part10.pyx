@@ -32,6 +32,7 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef enum:
     WRITE_VECTORS = 64
+    INFLATE_PIECE_BYTES = 1024
 
 _REFUSALS = (None, "no_data_set", "too_large", "no_memory")
 
@@ -225,7 +226,8 @@ cdef class Instance:
 
     cdef void scan(self, bint last) noexcept nogil:
         cdef peek_source_t source
-        if self.syntax.deflated or self.first is NULL:
+        # Where nothing is in memory, the scan may still come to its end, but not go on.
+        if self.syntax.deflated or (self.first is NULL and self.head_scan.position < self.received_bytes):
             return
         source.first = self.first
         source.data_set_offset = self.meta_bytes - self.dropped_bytes
@@ -346,7 +348,7 @@ cdef class Instance:
 
     def ordinary_name(self):
         cdef head_t *head = &self.head_scan
-        if head.state != HEAD_COMPLETE or self.why_refused != REFUSED_NOT:
+        if head.state != HEAD_COMPLETE or self.why_refused != REFUSED_NOT or not self.is_complete:
             return None
         if not (_equal(&self.sop_class, &head.values[0]) and _equal(&self.sop_instance, &head.values[1])):
             return None
@@ -469,13 +471,17 @@ cdef class Instance:
         skip_bytes = self.meta_bytes
         try:
             for segment in self.segments():
-                piece = segment[skip_bytes:]
+                # In pieces: an error takes with it what its piece was inflated to.
+                for start in range(skip_bytes, len(segment), INFLATE_PIECE_BYTES):
+                    piece = segment[start : min(start + INFLATE_PIECE_BYTES, len(segment))]
+                    inflated += inflater.decompress(piece, limit_bytes - len(inflated))
+                    if len(inflated) >= limit_bytes or inflater.eof:
+                        break
                 skip_bytes = 0
-                inflated += inflater.decompress(piece, limit_bytes - len(inflated))
                 if len(inflated) >= limit_bytes or inflater.eof:
                     break
         except zlib.error:
-            pass  # What was inflated up to here is what there is: the scan reports it incomplete.
+            pass  # What was inflated up to here is what there is: the scan says whether that is enough.
         head = scan_head_buffer(inflated, True, True, inflater.eof)
         if head.state == "complete" or head.state == "malformed":
             self.inflated = head

@@ -100,8 +100,10 @@ cdef class MessageReader:
         cdef syntax_t *syntax
         if self.established:
             raise ValueError("the association is established already")
-        self.command = <unsigned char *>malloc(COMMAND_CEILING_BYTES)
-        self.syntaxes = <syntax_t *>calloc(256, sizeof(syntax_t))
+        if self.command is NULL:
+            self.command = <unsigned char *>malloc(COMMAND_CEILING_BYTES)
+        if self.syntaxes is NULL:
+            self.syntaxes = <syntax_t *>calloc(256, sizeof(syntax_t))
         if self.command is NULL or self.syntaxes is NULL:
             raise MemoryError
         text_set(&self.source_title, source_ae_title, AE_TITLE_BYTES)

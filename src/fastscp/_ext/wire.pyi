@@ -35,7 +35,7 @@ class Wire:
 
         Args:
             idle_s: longest wait for the first byte of the next PDU while no message is under way.
-            total_s: where not 0, longest time for the whole call, progress or not (TIMEOUT_STALLED).
+            total_s: where not 0, longest time for the whole call, progress or not (TIMEOUT_STALLED inside a message, else TIMEOUT_IDLE).
         """
 
     def queue_store_response(self, instance: Instance, status: int, error_comment: str = "", offending_element: int = 0) -> None:

@@ -76,7 +76,7 @@ cdef int64_t _now_ns() noexcept nogil:
 
 
 cdef int64_t _nanoseconds(double seconds) except -1:
-    if seconds < 0:
+    if not seconds >= 0:  # nan neither
         raise ValueError("a time must not be negative")
     return min(<int64_t>(min(seconds, 1e9) * 1e9), FOREVER_NS)
 

@@ -24,6 +24,7 @@ from fastscp._ext.memory import BufferPool
 from fastscp.association.admission import Admission, Rejection
 from fastscp.association.association import StoreAssociation
 from fastscp.association.proposal import Proposals
+from fastscp.association.pumped import PumpedAssociation
 from fastscp.association.transport import PeerAddress
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
@@ -86,8 +87,8 @@ class Acceptor:
         """Called, from any thread, when `has_room` may have become true."""
         self._admission = Admission(settings)
         self._changed = threading.Condition()
-        self._associations: set[StoreAssociation] = set()
-        self._established: set[StoreAssociation] = set()
+        self._associations: set[PumpedAssociation] = set()
+        self._established: set[PumpedAssociation] = set()
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(3).hex()
         self.wake_fd, self._wake_writer = os.pipe()
@@ -108,17 +109,15 @@ class Acceptor:
         try:
             self._threads.submit(association.run_reactor)
         except RuntimeError:
-            # No thread to be had: the peer sees a closed connection and tries again.
+            # No thread to be had for it now: it is in the queue, and the next association that ends leaves it one.
             _log.error("no_thread", association=association_id)
-            client_socket.close()
-            self.association_ended(association)
 
     def handlers_for_association(self) -> dict[Any, Any]:
         """The handlers to begin with; the lists are the association's own."""
         return {event: list(bound) if isinstance(bound, list) else bound for event, bound in self._handlers.items()}
 
-    def admit(self, association: StoreAssociation) -> Rejection | None:
-        """Judge a request, and count the association as established where it is not rejected."""
+    def admit(self, association: PumpedAssociation) -> Rejection | None:
+        """Judge a request, and give the association a slot where it is not rejected."""
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         association.story.requested(request)
         with self._changed:
@@ -127,24 +126,30 @@ class Acceptor:
             )
             if rejection is None:
                 self._established.add(association)
-        if rejection is None:
-            self.metrics.connection("associated")
-            self.metrics.associations_active.inc()
         return rejection
 
-    def association_ended(self, association: StoreAssociation) -> None:
-        """Called once by each association's thread, as the last thing it does."""
-        story = association.story
+    def established(self, association: PumpedAssociation) -> None:
+        """Count an association whose answer is about to be sent."""
+        self.metrics.connection("associated")
+        self.metrics.associations_active.inc()
+
+    def free_slot(self, association: PumpedAssociation) -> None:
+        """From here on the association does not count against the limit. Idempotent."""
         with self._changed:
-            self._associations.discard(association)
-            established = association in self._established
+            counted = association in self._established
             self._established.discard(association)
-            self._changed.notify_all()
-        if established:
+        if counted and association.story.was_established:
             self.metrics.associations_active.dec()
+
+    def association_ended(self, association: PumpedAssociation) -> None:
+        """Called once by each association's thread, as the last thing it does."""
+        self.free_slot(association)
+        story = association.story
+        if story.was_established:
             self.metrics.association_ended(story.outcome or "closed")
             _log.info("association_ended", **story.record())
         elif association.rejection is not None:
+            story.outcome = "rejected"
             self.metrics.connection("refused")
             self.metrics.rejected(association.rejection)
             self.metrics.association_ended("rejected")
@@ -152,6 +157,10 @@ class Acceptor:
         else:
             self.metrics.connection("timed_out" if story.outcome == "timed_out" else "garbage")
             _log.warning("no_association", **story.record())
+        # Last: whoever waits for the end may then end the process.
+        with self._changed:
+            self._associations.discard(association)
+            self._changed.notify_all()
         if not self.draining:
             self.on_room()
 

@@ -18,9 +18,8 @@ from fastscp.association.negotiation import VERIFICATION, negotiate
 from fastscp.association.proposal import AcceptedProposal, ProposalPdu
 
 if TYPE_CHECKING:
-    from fastscp.association.association import StoreAssociation
+    from fastscp.association.pumped import PumpedAssociation
 
-# Where a handler of one of these is bound, the answer may differ from one association to the next.
 _EVENTS_THAT_DECIDE = (evt.EVT_ASYNC_OPS, evt.EVT_SOP_COMMON, evt.EVT_SOP_EXTENDED)
 
 _USER_IDENTITY_REFUSED = Rejection(2, 2, 1, "user_identity")
@@ -29,7 +28,7 @@ _USER_IDENTITY_REFUSED = Rejection(2, 2, 1, "user_identity")
 class StoreAcse(ACSE):
     """Answers association requests. One for each association."""
 
-    assoc: "StoreAssociation"
+    assoc: "PumpedAssociation"
 
     def reject(self, rejection: Rejection) -> None:
         """Send an A-ASSOCIATE-RJ and fire the event."""
@@ -45,8 +44,16 @@ class StoreAcse(ACSE):
         if rejection is not None:
             self.reject(rejection)
             return
-        answer = proposal.answer or self._answer(proposal)
+        # Where a handler decides, the answer may differ from one association to the next.
+        fixed = all(assoc.has_default_handler(event) for event in _EVENTS_THAT_DECIDE)
+        answer = proposal.answer if fixed else None
         if answer is None:
+            answer = self._answer(proposal)
+            if answer is not None and fixed and not self.requestor.user_identity:
+                proposal.answer = answer
+                assoc.dul.proposals.remember(proposal)
+        if answer is None:
+            assoc.free_slot()
             self.reject(_USER_IDENTITY_REFUSED)
             return
         assoc._accepted_cx = answer.accepted
@@ -56,15 +63,19 @@ class StoreAcse(ACSE):
         assoc.dul.remembered_answer = answer
         assoc.dul.send_pdu(answer.primitive)
         assoc.dul.remembered_answer = None
+        if not assoc.dul.is_alive():
+            assoc.lost()
+            return
         evt.trigger(assoc, evt.EVT_ACCEPTED, {})
+        if assoc.is_aborted:
+            return
         assoc.is_established = True
         evt.trigger(assoc, evt.EVT_ESTABLISHED, {})
 
     def _answer(self, proposal: ProposalPdu) -> AcceptedProposal | None:
         # None where the user's identity is refused.
         request = cast(A_ASSOCIATE, self.requestor.primitive)
-        user_identity = self.requestor.user_identity
-        if user_identity:
+        if self.requestor.user_identity:
             accepted, response = self._check_user_identity()
             if not accepted:
                 return None
@@ -90,7 +101,7 @@ class StoreAcse(ACSE):
         primitive.presentation_context_definition_results_list = results
         primitive.user_information = self.acceptor.user_information
         accepted_contexts = {cast(int, context.context_id): context for context in results if context.result == 0x00}
-        answer = AcceptedProposal(
+        return AcceptedProposal(
             primitive=primitive,
             encoded=A_ASSOCIATE_AC(primitive).encode(),
             accepted=accepted_contexts,
@@ -101,10 +112,6 @@ class StoreAcse(ACSE):
             ),
             peer_max_pdu_bytes=_maximum_length(request),
         )
-        if not user_identity and all(self.assoc.has_default_handler(event) for event in _EVENTS_THAT_DECIDE):
-            proposal.answer = answer
-            self.assoc.dul.proposals.remember(proposal)
-        return answer
 
 
 def _maximum_length(request: A_ASSOCIATE) -> int:

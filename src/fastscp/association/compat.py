@@ -20,6 +20,7 @@ _LOGGERS_OF_PEERS_FAULTS = ("pynetdicom.dimse", "pynetdicom.dul", "pynetdicom.fs
 # What is relied on beyond the public interface: owner, name, parameters.
 _RELIED_ON = (
     (association.Association, "__init__", ("self", "ae", "mode")),
+    (association.Association, "_abort_blocking", ("self", "block")),
     (association.Association, "_serve_request", ("self", "msg", "context_id")),
     (association.Association, "kill", ("self",)),
     (acse.ACSE, "_check_async_ops", ("self",)),
@@ -67,13 +68,19 @@ _ASSOCIATION_ATTRIBUTES = """
 _DUL_ATTRIBUTES = """
     _assoc socket event_queue to_provider_queue to_user_queue _recv_pdu _idle_timer artim_timer state_machine _run_loop_delay _kill_thread
 """
+_SERVICE_USER_ATTRIBUTES = "assoc _mode _ae_title primitive address_info _contexts _user_info _ext_neg _common_ext"
 _DIMSE_ATTRIBUTES = "_assoc cancel_req message msg_queue"
 
 
 def _check_attributes(version: str) -> None:
     stock = association.Association(pynetdicom.AE(), "acceptor")
     of_threads = vars(threading.Thread()).keys()
-    for made, attributes in ((stock, _ASSOCIATION_ATTRIBUTES), (stock.dul, _DUL_ATTRIBUTES), (stock.dimse, _DIMSE_ATTRIBUTES)):
+    for made, attributes in (
+        (stock, _ASSOCIATION_ATTRIBUTES),
+        (stock.acceptor, _SERVICE_USER_ATTRIBUTES),
+        (stock.dul, _DUL_ATTRIBUTES),
+        (stock.dimse, _DIMSE_ATTRIBUTES),
+    ):
         found = vars(made).keys() - of_threads
         different = ", ".join(sorted(found.symmetric_difference(attributes.split())))
         if different:

@@ -20,7 +20,7 @@ from pynetdicom.timer import Timer
 from fastscp.association.proposal import AcceptedProposal, Proposals
 
 if TYPE_CHECKING:
-    from fastscp.association.association import StoreAssociation
+    from fastscp.association.pumped import PumpedAssociation
     from fastscp.association.transport import WireSocket
 
 
@@ -52,7 +52,7 @@ class LocalQueue(queue.Queue[Any]):
 class LocalDimse(DIMSEServiceProvider):
     """pynetdicom's message provider with a `LocalQueue`: whoever puts a message there is the one who takes it."""
 
-    def __init__(self, assoc: "StoreAssociation") -> None:
+    def __init__(self, assoc: "PumpedAssociation") -> None:
         # Instead of the constructor of the base class; `compat` compares the attributes.
         self._assoc = assoc
         self.cancel_req = {}
@@ -91,10 +91,10 @@ class _StateMachine(StateMachine):
 class PumpedDul(DULServiceProvider):
     """Runs in the association's thread: whoever hands it something runs the state machine until nothing is left to do."""
 
-    assoc: "StoreAssociation"
+    assoc: "PumpedAssociation"
     socket: "WireSocket"
 
-    def __init__(self, assoc: "StoreAssociation", proposals: Proposals) -> None:
+    def __init__(self, assoc: "PumpedAssociation", proposals: Proposals) -> None:
         # Instead of the constructor of the base class, whose thread and queues are not used; `compat` compares the attributes.
         self._assoc = assoc
         self.socket = None  # type: ignore[assignment]  # set_socket demands it, and is called before anything else
@@ -130,7 +130,7 @@ class PumpedDul(DULServiceProvider):
         self._alive = False
 
     def stop_dul(self) -> bool:
-        """Nothing runs that could be waited for; what is left is the close of the transport, see StoreAssociation."""
+        """Nothing runs that could be waited for; what is left is the close of the transport, see PumpedAssociation."""
         return True
 
     def send_pdu(self, primitive: _PDUPrimitiveType) -> None:

@@ -23,16 +23,14 @@ class _InstanceRequest(C_STORE):
     """A C-STORE request whose data set is copied when a handler looks at it."""
 
     _instance: Instance | None = None
+    _copied: BytesIO | None = None
 
     @property
     def DataSet(self) -> BytesIO | None:
         """The data set as it came; None where some of it has left memory already."""
         instance = self._instance
-        if instance is None or instance.spilled_bytes:
-            return None
-        if "_copied" not in self.__dict__:
-            parts = b"".join(instance.segments())
-            self._copied = BytesIO(parts[instance.file_meta_bytes :])
+        if self._copied is None and instance is not None and not instance.spilled_bytes:
+            self._copied = BytesIO(b"".join(instance.segments())[instance.file_meta_bytes :])
         return self._copied
 
     @DataSet.setter
@@ -102,6 +100,8 @@ def _answer(status: Any) -> Answer | None:
         answer = Answer(0xC001 if code is None else int(code), str(status.get("ErrorComment", "")))
     else:
         answer = Answer(status if isinstance(status, int) else 0xC002)
+    if not 0x0000 <= answer.status <= 0xFFFF:
+        answer = Answer(0xC002)
     return None if answer.status == 0x0000 else answer
 
 

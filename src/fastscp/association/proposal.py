@@ -50,6 +50,11 @@ class ProposalPdu(A_ASSOCIATE_RQ):
         self.answer: AcceptedProposal | None = None
         self._as_primitive: A_ASSOCIATE = super().to_primitive()
 
+    @property
+    def pdu_type(self) -> int:
+        """The PDU's type; pynetdicom knows it by the exact class."""
+        return 0x01
+
     def to_primitive(self) -> A_ASSOCIATE:
         """The request primitive."""
         return self._as_primitive

@@ -24,6 +24,7 @@ class Story:
         self.outcome: AssociationOutcome | None = None
         """None as long as nothing but the connection's end is known."""
         self.problem = ""
+        self.was_established = False
         self._start = time.monotonic()
         self._calling_ae_title = ""
         self._called_ae_title = ""
@@ -40,6 +41,7 @@ class Story:
     def established(self, request: A_ASSOCIATE, answer: "AcceptedProposal") -> None:
         """The association was accepted."""
         self.requested(request)
+        self.was_established = True
         self._accepted_count = len(answer.accepted)
         self._rejected_count = len(answer.rejected)
 

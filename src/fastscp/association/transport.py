@@ -12,13 +12,13 @@ from pynetdicom.transport import AddressInformation, AssociationSocket
 from fastscp._ext.wire import Wire
 
 if TYPE_CHECKING:
-    from fastscp.association.association import StoreAssociation
+    from fastscp.association.pumped import PumpedAssociation
 
 
 class WireSocket(AssociationSocket):
     """pynetdicom's socket, sending through the association's `Wire`, which alone receives."""
 
-    def __init__(self, assoc: "StoreAssociation", client_socket: socket.socket, wire: Wire) -> None:
+    def __init__(self, assoc: "PumpedAssociation", client_socket: socket.socket, wire: Wire) -> None:
         super().__init__(assoc, client_socket=client_socket)
         self._wire = wire
 

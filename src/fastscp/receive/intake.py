@@ -32,7 +32,10 @@ class Answer(NamedTuple):
 
 
 SUCCESS = Answer(0x0000)
-_INTERNAL_ERROR = RefusedError(0x0110, "internal_error", "The receiver failed, see its log")
+
+
+def _internal_error() -> RefusedError:
+    return RefusedError(0x0110, "internal_error", "The receiver failed, see its log")
 
 
 class Intake:
@@ -48,26 +51,32 @@ class Intake:
         self._sop_classes = sop_classes
         self._association_id = association_id
         self._upload: Upload | None = None
-        self._spill_error: StoreError | None = None
+        self._refused_early: RefusedError | None = None
 
     def spill(self, instance: Instance) -> bool:
         """Move what can be moved of a growing instance into the store. Returns False where the rest of it should be discarded."""
-        if self._spill_error is not None:
+        if self._refused_early is not None:
             return False
         if instance.deflated:
-            # What left memory cannot be inflated any more; where the head is not found in this much, it is not found at all.
-            instance.inflated_head(INFLATED_HEAD_CEILING_BYTES)
+            # What left memory cannot be inflated any more: where the head is not found in this much, it is not found at all.
+            head = instance.inflated_head(INFLATED_HEAD_CEILING_BYTES)
+            if head.state == "incomplete" and instance.file_bytes >= instance.spill_at_bytes:
+                self._refused_early = RefusedError(0xC000, "unreadable_head", "The head of the deflated data set was not found")
+                return False
         if instance.spillable_bytes() == 0:
             return True
         try:
             if self._upload is None:
                 self._upload = self._store.begin_upload(instance)
             self._upload.spill(instance)
-        except StoreError as error:
-            self._spill_error = error
+        except RefusedError as refused:
+            self._refused_early = refused
+        except Exception:
+            _log.exception("store_failed_unexpectedly", association=self._association_id)
+            self._refused_early = _internal_error()
+        if self._refused_early is not None:
             self.abandon()
-            return False
-        return True
+        return self._refused_early is None
 
     def store(self, instance: Instance) -> Answer:
         """Check and commit a complete instance, release its memory and say what to answer."""
@@ -81,17 +90,17 @@ class Intake:
             return self._refuse(instance, refused)
         except Exception:
             _log.exception("store_failed_unexpectedly", association=self._association_id)
-            return self._refuse(instance, _INTERNAL_ERROR)
+            return self._refuse(instance, _internal_error())
         finally:
             self.abandon()
-            self._spill_error = None
+            self._refused_early = None
             instance.release()
 
     def refuse(self, instance: Instance, answer: Answer) -> Answer:
         """Answer a complete instance without storing it."""
         refused = RefusedError(answer.status, "handler", answer.error_comment, answer.offending_element)
         self.abandon()
-        self._spill_error = None
+        self._refused_early = None
         self._report(instance, refused)
         instance.release()
         return answer
@@ -103,8 +112,8 @@ class Intake:
             upload.abandon()
 
     def _commit(self, instance: Instance) -> None:
-        if self._spill_error is not None:
-            raise self._spill_error
+        if self._refused_early is not None:
+            raise self._refused_early
         ordinary = instance.ordinary_name()
         name = check_instance(instance, self._sop_classes) if ordinary is None or self._sop_classes else InstanceName(*ordinary)
         upload, self._upload = self._upload, None

@@ -22,6 +22,9 @@ BACKLOG = 1024
 SILENT_CEILING = 1024
 """Most connections without a byte that are kept; beyond it the oldest is closed."""
 
+WAITING_CEILING = 1024
+"""Most connections with a byte that wait for a thread; beyond it they are closed."""
+
 EXHAUSTED_PAUSE_S = 0.5
 """How long nothing is accepted after the system had no descriptor left."""
 
@@ -137,7 +140,7 @@ class Listener:
             silent = _Silent(client_socket, peer, time.monotonic() + self._first_byte_timeout_s)
             if silent.has_spoken():
                 # The usual case under load, and two system calls and a turn of the loop less (benchmarks: "associations-1").
-                self._speaking.append(silent)
+                self._queue(silent)
                 continue
             self._silent[client_socket.fileno()] = silent
             self._selector.register(client_socket, selectors.EVENT_READ)
@@ -160,7 +163,15 @@ class Listener:
             return
         del self._silent[fd]
         self._selector.unregister(silent.client_socket)
-        self._speaking.append(silent)
+        self._queue(silent)
+
+    def _queue(self, silent: _Silent) -> None:
+        if len(self._speaking) < WAITING_CEILING:
+            self._speaking.append(silent)
+            return
+        silent.client_socket.close()
+        self._metrics.connection("refused")
+        _log.warning("too_many_waiting", peer_address=silent.peer[0])
 
     def _hand_over(self) -> None:
         while self._speaking and self._acceptor.has_room():

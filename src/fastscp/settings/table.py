@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...], _D("require_calling_aet", ACCESS, kinds.AE_TITLES, "Accept only these calling AE titles.", "any")
     ] = ()
     peers: Annotated[
-        tuple[Network, ...], _D("peers", ACCESS, kinds.NETWORKS, "Accept connections only from these addresses and networks.", "any")
+        tuple[Network, ...], _D("peers", ACCESS, kinds.NETWORKS, "Accept associations only from these addresses and networks.", "any")
     ] = ()
     sop_classes: Annotated[
         tuple[str, ...],
@@ -153,7 +153,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 30.0
     put_timeout_s: Annotated[
-        float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory, and for the store; then the answer is A700.")
+        float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory; then the answer is A700.")
     ] = 60.0
     drain_timeout_s: Annotated[
         float,

@@ -4,6 +4,7 @@ Enters: instances. Leaves: files that are durable under their final name before 
 Never: a half file under a final name, whatever stops the process.
 """
 
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -56,10 +57,9 @@ class FileStore:
         # one that made it has come, and sees to it itself.
         self._durable: set[str] = set()
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            _make_durable(root)
             incoming = root / INCOMING
             incoming.mkdir(mode=0o750, exist_ok=True)
-            _remove_left_over(incoming)
             self._temporary, self._lock_fd = _claim_directory(incoming)
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
@@ -112,7 +112,8 @@ class FileStore:
 
     def _discard(self, fd: int, temporary_name: bytes) -> None:
         os.close(fd)
-        os.unlink(temporary_name, dir_fd=self._root_fd)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary_name, dir_fd=self._root_fd)
 
 
 class FileUpload:
@@ -146,22 +147,43 @@ def _store_error(error: OSError) -> StoreError:
     return StoreError(comment, f"{errno.errorcode.get(error.errno or 0, 'unknown error')}: {os.strerror(error.errno or 0)}")
 
 
+def _make_durable(root: Path) -> None:
+    made = [directory for directory in (root, *root.parents) if not directory.exists()]
+    root.mkdir(parents=True, exist_ok=True)
+    for directory in made:
+        fd = os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def _claim_directory(incoming: Path) -> tuple[Path, int]:
-    directory = incoming / f"{os.getpid()}-{os.urandom(4).hex()}"
-    directory.mkdir(mode=0o750)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return directory, fd
+    # One process at a time: a directory must not be taken for left over between its making and its locking.
+    incoming_fd = os.open(incoming, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(incoming_fd, fcntl.LOCK_EX)
+        _remove_left_over(incoming)
+        directory = incoming / f"{os.getpid()}-{os.urandom(4).hex()}"
+        directory.mkdir(mode=0o750)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return directory, fd
+    finally:
+        os.close(incoming_fd)
 
 
 def _remove_left_over(incoming: Path) -> None:
     for directory in incoming.iterdir():
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # Its owner has just removed it, or it is nothing of ours.
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue  # Its process is alive.
         else:
-            shutil.rmtree(directory)
+            shutil.rmtree(directory, ignore_errors=True)
         finally:
             os.close(fd)

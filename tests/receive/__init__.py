@@ -1,0 +1,1 @@
+"""From a complete instance to its answer, in this process."""

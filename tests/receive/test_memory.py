@@ -1,0 +1,155 @@
+"""Two senders and memory for one: who waits, who is told to send again, and that nothing acknowledged is missing.
+
+Enters: instances, and a store that stops. Leaves: 0xA700 for one of them. Never: Success for what is not there.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from fastscp.stores.file import FileStore
+from tests.association.inprocess import Running, eventually, nothing_left_open
+from tests.peers import encoding as enc
+from tests.peers.datasets import Made, make
+from tests.peers.part10 import read_part10
+from tests.peers.raw_scu import RawScu
+
+MIB = 1 << 20
+
+
+class StoppingStore(FileStore):
+    """A file store whose commits stop until they are let go."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, fsync=False, replace=True)
+        self.stopped = threading.Event()
+        self.go_on = threading.Event()
+
+    def __enter__(self) -> StoppingStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on.set()
+
+    def commit(self, instance: Any, name: Any) -> None:
+        self.stopped.set()
+        assert self.go_on.wait(60)
+        super().commit(instance, name)
+
+
+def request(made: Made) -> bytes:
+    command = enc.store_command(made.sop_class, made.sop_instance)
+    return b"".join(enc.message_pdus(1, command, made.data_set, data_pdv_bytes=60_000))
+
+
+def test_one_sender_waits_for_the_other_and_is_then_refused(tmp_path: Path) -> None:
+    store = StoppingStore(tmp_path)
+    first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=1_000_000)
+    options: dict[str, Any] = {"memory_budget_bytes": 4 * MIB, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 0.5}
+    with nothing_left_open(), Running(store=store, **options) as running:
+        with store, running.connect() as holder, running.connect() as waiting:
+            holder.associate()
+            waiting.associate()
+            holder.send(request(first))
+            assert store.stopped.wait(30)
+            assert running.acceptor.pool.in_use_bytes > len(first.data_set)
+            sender = threading.Thread(target=waiting.send, args=(request(second),))
+            sender.start()
+            answer = waiting.read_response()
+            sender.join(30)
+            assert answer.status == 0xA700
+            assert "memory" in answer.comment
+            assert not (tmp_path / second.relative_path).exists()
+            store.go_on.set()
+            assert holder.read_response().status == 0
+            assert read_part10(tmp_path / first.relative_path).data_set == first.data_set
+            # What was refused is sent again, and there is room.
+            waiting.send(request(second))
+            assert waiting.read_response().status == 0
+            assert read_part10(tmp_path / second.relative_path).data_set == second.data_set
+            holder.release()
+            waiting.release()
+        running.wait_none_left()
+        assert running.sample("fastscp_refusals_total", reason="no_memory") == 1
+
+
+def test_one_sender_waits_for_the_other_and_is_then_served(tmp_path: Path) -> None:
+    store = StoppingStore(tmp_path)
+    first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=1_000_000)
+    options: dict[str, Any] = {"memory_budget_bytes": 4 * MIB, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 60.0}
+    with nothing_left_open(), Running(store=store, **options) as running:
+        with store, running.connect() as holder, running.connect() as waiting:
+            holder.associate()
+            waiting.associate()
+            holder.send(request(first))
+            assert store.stopped.wait(30)
+            sender = threading.Thread(target=waiting.send, args=(request(second),))
+            sender.start()
+            assert not waiting.readable(0.3)
+            store.go_on.set()
+            assert waiting.read_response().status == 0
+            assert holder.read_response().status == 0
+            sender.join(30)
+            holder.release()
+            waiting.release()
+        running.wait_none_left()
+        for made in (first, second):
+            assert read_part10(tmp_path / made.relative_path).data_set == made.data_set
+
+
+def test_many_senders_and_little_memory(tmp_path: Path) -> None:
+    """Every acknowledged instance is there and whole; every other was refused for want of memory; nobody is left waiting."""
+    acknowledged: list[Made] = []
+    refused: list[int] = []
+
+    def sender() -> None:
+        with running.connect() as scu:
+            scu.associate()
+            for _ in range(6):
+                made = make(pixel_bytes=900_000)
+                answer = store_one(scu, made)
+                if answer == 0:
+                    acknowledged.append(made)
+                else:
+                    refused.append(answer)
+            scu.release()
+
+    options: dict[str, Any] = {"memory_budget_bytes": 4 * MIB, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 20.0}
+    with nothing_left_open(), Running(store=FileStore(tmp_path, fsync=False, replace=True), **options) as running:
+        threads = [threading.Thread(target=sender) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        running.wait_none_left()
+    assert len(acknowledged) + len(refused) == 48
+    assert set(refused) <= {0xA700}
+    assert len(acknowledged) > 24
+    for made in acknowledged:
+        assert read_part10(tmp_path / made.relative_path).data_set == made.data_set
+
+
+def store_one(scu: RawScu, made: Made) -> int:
+    scu.send(request(made))
+    return scu.read_response().status
+
+
+def test_an_abort_frees_a_sender_that_waits_for_memory(tmp_path: Path) -> None:
+    store = StoppingStore(tmp_path)
+    first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=100_000)
+    options: dict[str, Any] = {"memory_budget_bytes": 4 * MIB, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 1.0}
+    with nothing_left_open(), Running(store=store, **options) as running:
+        with store, running.connect() as holder, running.connect() as waiting:
+            holder.associate()
+            waiting.associate()
+            holder.send(request(first))
+            assert store.stopped.wait(30)
+            waiting.send(request(second)[:50_000])
+            waiting.reset()
+            eventually(lambda: running.sample("fastscp_associations_active") == 1, "the one that waited has ended")
+            store.go_on.set()
+            assert holder.read_response().status == 0
+            holder.release()
+        running.wait_none_left()

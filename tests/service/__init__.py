@@ -1,0 +1,1 @@
+"""The listener, in this process and in one with few descriptors."""
