@@ -121,7 +121,7 @@ def open_at(kind: EngineKind, certificates: Certificates) -> Iterator[OpenEngine
     """Opens engines of the kind under test at a URL, and closes them."""
     engines = []
 
-    def open_at(url: str, bucket: str = "bucket", **options: object) -> Engine:
+    def open_at(url: str | None, bucket: str = "bucket", **options: object) -> Engine:
         given = {"region": "us-east-1", "attempt_timeout_s": 10.0, "ca_bundle": str(certificates.authority)} | options
         engine = open_engine(kind, S3Options(bucket, endpoint_url=url, **given))  # type: ignore[arg-type]
         engines.append(engine)

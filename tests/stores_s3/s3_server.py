@@ -54,7 +54,8 @@ class S3Server:
     """One bucket.
 
     `faults["PutObject"].append("slow-down")` makes the next such request fail so. Faults: slow-down, denied, expired (answers);
-    reset (after the head and some of the body), stall (no answer, no effect), reset-after-commit, silent-after-commit,
+    cut (half an answer), reset (after the head and some of the body),
+    stall (no answer, no effect), reset-after-commit, silent-after-commit,
     error-in-200, corrupt (a byte is flipped after it was received).
     """
 
@@ -144,6 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         body = bytearray(self.rfile.read(length))
+        if fault == "cut":
+            self._answer(200, b"half", {"Content-Length": "8", "Connection": "close"})
+            self.close_connection = True
+            return
         if len(body) != length:
             self.close_connection = True
             return

@@ -44,6 +44,13 @@ def test_an_object_is_what_was_put(engine: Engine, server: S3Server, size_bytes:
     assert server.count("PutObject") == 1
 
 
+@pytest.mark.parametrize("key", ["a b/\u00e4.dcm", "a%20b/c", "a~b#c?d&e+f=g;h,i'j(k)!*", "1.2..3/.4", "open/x.json"])
+def test_a_key_is_the_same_whichever_engine_writes_or_reads_it(engine: Engine, server: S3Server, key: str) -> None:
+    engine.put(key, [b"1"], attributes=PLAIN, deadline_s=DEADLINE_S)
+    assert list(server.objects) == [key]
+    assert engine.get_bytes(key, deadline_s=DEADLINE_S) == b"1"
+
+
 def test_over_tls_the_payload_is_not_hashed_for_the_signature(engine: Engine, server: S3Server) -> None:
     engine.put("key", [b"1"], attributes=PLAIN, deadline_s=DEADLINE_S)
     _, headers = server.requests[-1]
@@ -196,6 +203,25 @@ def test_a_missing_bucket_is_a_configuration_error(open_at: OpenEngine, server: 
     with pytest.raises(AccessProblem) as caught:
         engine.put("key", [b"1"], attributes=PLAIN, deadline_s=DEADLINE_S)
     assert caught.value.code == "NoSuchBucket"
+
+
+def test_the_endpoint_of_the_environment_is_used(open_at: OpenEngine, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+    engine = open_at(None)
+    engine.put("key", [b"1"], attributes=PLAIN, deadline_s=DEADLINE_S)
+    engine.check("", deadline_s=DEADLINE_S)
+    assert list(server.objects) == ["key"]
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+def test_an_endpoint_that_was_given_beats_the_environments(
+    open_at: OpenEngine, server: S3Server, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "https://127.0.0.1:1")
+    monkeypatch.setenv("AWS_BUCKET", "another")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    open_at(server.url).put("key", [b"1"], attributes=PLAIN, deadline_s=1.0)
+    assert list(server.objects) == ["key"]
 
 
 def test_a_certificate_of_another_authority_is_refused(open_at: OpenEngine, server: S3Server) -> None:

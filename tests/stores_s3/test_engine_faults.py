@@ -146,6 +146,21 @@ def test_a_completion_that_keeps_failing_is_no_object(open_at: OpenEngine, serve
     assert server.uploads == {}
 
 
+@pytest.mark.parametrize("fault", ["slow-down", "reset", "stall", "cut"])
+def test_control_operations_are_repeated(open_at: OpenEngine, server: S3Server, fault: str) -> None:
+    engine = open_at(server.url, **SHORT)
+    engine.put("open/1", [b"one"], attributes=PLAIN, deadline_s=DEADLINE_S)
+    for operation in ("GetObject", "ListObjectsV2", "DeleteObject", "CreateMultipartUpload", "AbortMultipartUpload"):
+        server.faults[operation].append(fault)
+    assert engine.get_bytes("open/1", deadline_s=DEADLINE_S) == b"one"
+    assert [entry.key for entry in engine.list_keys("open/", deadline_s=DEADLINE_S)] == ["open/1"]
+    engine.delete("open/1", deadline_s=DEADLINE_S)
+    engine.check("prefix", deadline_s=DEADLINE_S)
+    assert server.objects == {}
+    assert server.uploads == {}
+    assert server.count("GetObject") == server.count("CreateMultipartUpload") == 2
+
+
 def test_a_vanished_upload_is_not_taken_for_an_object_of_another(engine: Engine, server: S3Server) -> None:
     engine.put("big", [b"another's"], attributes=PLAIN, deadline_s=DEADLINE_S)
     upload = engine.begin("big", attributes=PLAIN, deadline_s=DEADLINE_S)

@@ -8,6 +8,7 @@ from fastscp.errors import ConfigError
 from fastscp.stores.s3 import AccessProblem, ChecksumMismatch, EngineError, NotFound, PreconditionFailed, S3Options, open_engine
 from fastscp.stores.s3.body import SegmentsBody
 from fastscp.stores.s3.errors import error_of_answer
+from fastscp.stores.s3.obstore_engine import ObstoreEngine
 from fastscp.stores.s3.retry import Retrier
 
 
@@ -168,4 +169,17 @@ def test_an_engine_that_is_not_installed_is_said_so(monkeypatch: pytest.MonkeyPa
 def test_auto_is_obstore() -> None:
     engine = open_engine("auto", S3Options("bucket", region="us-east-1"))
     assert type(engine).__name__ == "ObstoreEngine"
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("bucket", "endpoint"),
+    [("images", "https://images.s3.eu-west-1.amazonaws.com"), ("images.example", "https://s3.eu-west-1.amazonaws.com")],
+)
+def test_obstore_finds_the_bucket_at_aws(bucket: str, endpoint: str) -> None:
+    engine = open_engine("obstore", S3Options(bucket, region="eu-west-1"))
+    assert isinstance(engine, ObstoreEngine)
+    config = engine._store.config
+    assert config["endpoint_url_s3"] == endpoint
+    assert config["virtual_hosted_style_request"] == ("true" if bucket == "images" else "false")
     engine.close()

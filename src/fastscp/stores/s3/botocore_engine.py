@@ -2,7 +2,7 @@
 
 Enters: keys and segments. Leaves: objects whose checksum S3 has verified. Never: a copy of a segment above the TLS library.
 
-User-space copies of an object's bytes: none over HTTP; over TLS the encryption writes them once.
+User-space copies of an object's bytes: none over HTTP; over TLS one, into the records that are encrypted.
 Reads: CRC-64/NVME; encryption; over plain HTTP the SHA-256 of the signature instead.
 """
 

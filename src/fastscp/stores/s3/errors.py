@@ -14,6 +14,7 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
     ProxyConnectionError,
@@ -29,7 +30,6 @@ _NOT_FOUND = {"NoSuchKey", "NoSuchUpload"}
 _LATER = {
     "ConditionalRequestConflict",
     "ExpiredToken",
-    "InvalidToken",
     "OperationAborted",
     "RequestTimeout",
     "RequestTimeTooSkewed",
@@ -42,6 +42,7 @@ _ACCESS = {
     "AuthorizationHeaderMalformed",
     "IllegalLocationConstraintException",
     "InvalidAccessKeyId",
+    "InvalidToken",
     "NoSuchBucket",
     "PermanentRedirect",
     "SignatureDoesNotMatch",
@@ -83,7 +84,7 @@ def error_of_botocore(error: BotoCoreError | ClientError) -> EngineError:
         return AccessProblem("CertificateRejected") if rejected else EngineError(word, retryable=True, unknown=True)
     if isinstance(error, (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)):
         return EngineError(word, retryable=True)
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, (HTTPClientError, IncompleteReadError)):
         return EngineError(word, retryable=True, unknown=True)
     return EngineError(word)
 

@@ -2,7 +2,7 @@
 
 Enters: keys and segments. Leaves: objects whose checksum S3 has verified. Never: a call without the standard AWS credential chain.
 
-User-space copies of an object's bytes: none over HTTP; over TLS the encryption writes them once.
+User-space copies of an object's bytes: none over HTTP; over TLS one, into the records that are encrypted.
 Reads: CRC-64/NVME twice, because obstore hashes by itself and does not tell the value; encryption; over plain HTTP also the
 SHA-256 of the signature.
 """
@@ -84,12 +84,16 @@ def _open_store(options: S3Options, connection: Connection) -> S3Store:
         "region": connection.region,
         "checksum_algorithm": "CRC64NVME",
         "unsigned_payload": over_tls,
+        # obstore also reads these from the environment, where botocore would not look.
+        "skip_signature": False,
+        "s3_express": False,
+        "conditional_put": "etag",
     }
     host = urlsplit(connection.endpoint_url).netloc
     if re.search(r"\.amazonaws\.com(\.cn)?$", host) and "." not in options.bucket:
-        config |= {"endpoint": f"https://{options.bucket}.{host}", "virtual_hosted_style_request": True}
+        config |= {"aws_endpoint_url_s3": f"https://{options.bucket}.{host}", "virtual_hosted_style_request": True}
     else:
-        config |= {"endpoint": connection.endpoint_url, "virtual_hosted_style_request": False}
+        config |= {"aws_endpoint_url_s3": connection.endpoint_url, "virtual_hosted_style_request": False}
     if options.encryption != "bucket-default":
         config["server_side_encryption"] = options.encryption
     if options.encryption == "aws:kms":
