@@ -29,7 +29,6 @@ class Place(NamedTuple):
 
     url: str
     ca_bundle: str | None
-    verifies_checksums: bool
 
 
 OpenEngine = Callable[..., Engine]
@@ -104,7 +103,7 @@ def rclone(request: pytest.FixtureRequest, certificates: Certificates, tmp_path_
             assert process.poll() is None, "rclone ended"
             assert time.monotonic() < give_up_at, "rclone does not listen"
             time.sleep(0.05)
-        yield Place(f"http{'s' if tls else ''}://127.0.0.1:{port}", str(certificates.authority) if tls else None, False)
+        yield Place(f"http{'s' if tls else ''}://127.0.0.1:{port}", str(certificates.authority) if tls else None)
     finally:
         process.kill()
         process.wait()

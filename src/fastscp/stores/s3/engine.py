@@ -88,7 +88,11 @@ class MultipartUpload(Protocol):
 
 
 class Engine(Protocol):
-    """Thread-safe. Every method raises EngineError, at the latest `deadline_s` seconds after it was called (see docs of each engine)."""
+    """Thread-safe. Every method raises EngineError.
+
+    It ends within `deadline_s`, which should be more than one attempt may take (`S3Options.attempt_timeout_s`): one is always made.
+    What goes through botocore takes longer where S3 answers a byte at a time, or the name server does not answer.
+    """
 
     def put(
         self, key: str, segments: Segments, *, attributes: ObjectAttributes, deadline_s: float, if_none_match: bool = False
