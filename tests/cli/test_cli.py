@@ -91,7 +91,7 @@ def test_help_of_serve_has_every_option_with_default_and_variable() -> None:
         (["--max-pdu", "1\n2"], "--max-pdu: '1\\n2' is not a size"),
         (["--max-pdu"], "'--max-pdu' requires an argument"),
         (["--max-pud", "4096"], "'--max-pud'"),
-        (["--store", "s3://bucket/x"], "--store: 's3://bucket/x': storing in S3 is not available"),
+        (["--store", "s3://Bucket/x"], "--store: 's3://Bucket/x' is not s3://bucket/prefix"),
         (["--config", "/nonexistent/\x1b[2J.toml"], "--config: cannot read '/nonexistent/\\x1b[2J.toml'"),
         (["--peers", "10.0.0.0/8", "--peers", "x"], "--peers: 'x' is not"),
         (["surplus"], "surplus"),

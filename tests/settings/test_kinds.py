@@ -48,6 +48,9 @@ CHOICE = kinds.choice("red", "blue")
         (kinds.STORE, "file:a:b", StoreTarget("file", "a:b")),
         (kinds.STORE, "/a:b", StoreTarget("file", "/a:b")),
         (kinds.STORE, "null", StoreTarget("file", "null")),
+        (kinds.STORE, "s3://bucket", StoreTarget("s3", "", "bucket")),
+        (kinds.STORE, "s3://bucket/site/a/", StoreTarget("s3", "site/a", "bucket")),
+        (kinds.ACCOUNT, "123456789012", "123456789012"),
         (kinds.STORE, "null:", StoreTarget("null", "")),
     ],
 )
@@ -95,9 +98,11 @@ def test_taken(kind: Kind, text: str, value: object) -> None:
         (kinds.STORE, "null:x", "nothing may follow null:"),
         (kinds.STORE, "file:", "is not file:PATH"),
         (kinds.STORE, "file://host/x", "is not file:PATH"),
-        (kinds.STORE, "s3://bucket/prefix", "'s3://bucket/prefix': storing in S3 is not available in this version"),
+        (kinds.STORE, "s3://bucket/a b", "is not s3://bucket/prefix"),
+        (kinds.ACCOUNT, "12345678901", "is not a 12-digit account"),
+        (kinds.WORD, "a b", "has characters that are not printable ASCII"),
         (kinds.STORE, "s3://B/x", "is not s3://bucket/prefix"),
-        (kinds.STORE, "http://x", "is not a path, file:PATH or null:"),
+        (kinds.STORE, "http://x", "is not a path, file:PATH, s3://bucket/prefix or null:"),
     ],
 )
 def test_refused(kind: Kind, text: str, words: str) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from fastscp._ext import pdu
 from fastscp._ext.memory import BufferPool
+from fastscp.receive import open_store
 from fastscp.settings import Settings, StoreTarget
-from fastscp.stores import InstanceName, open_store
+from fastscp.stores import InstanceName
 from fastscp.stores.null import NullStore
 from reference import traffic
 from reference.driving import Limits, native_reader

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from pynetdicom import evt
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from fastscp._ext import pdu
 from fastscp._ext.part10 import Instance
 from fastscp.association.events import StoreEvents
+from fastscp.association.proposal import AcceptedProposal
 from fastscp.association.pumped import PumpedAssociation
 from fastscp.receive import Intake
+from fastscp.stores import Origin
 
 if TYPE_CHECKING:
     from fastscp.association.acceptor import Acceptor
@@ -29,9 +32,19 @@ class StoreAssociation(PumpedAssociation):
 
     def __init__(self, acceptor: "Acceptor", client_socket: socket.socket, peer: tuple[str, int], association_id: str) -> None:
         super().__init__(acceptor, client_socket, peer, association_id)
-        self._intake = Intake(acceptor.store, acceptor.metrics, acceptor.sop_classes, association_id)
+        self._intake: Intake
+        """There once the association is established."""
         self._events = StoreEvents(self)
         self._memory_deadline: float | None = None
+
+    def establish(self, answer: AcceptedProposal) -> None:
+        """Prepare to store what will come."""
+        request = cast(A_ASSOCIATE, self.requestor.primitive)
+        origin = Origin(self.story.association_id, request.calling_ae_title.strip(), request.called_ae_title.strip())
+        acceptor = self._acceptor
+        store = acceptor.store.for_association(origin)
+        self._intake = Intake(store, acceptor.metrics, acceptor.sop_classes, origin.association_id)
+        super().establish(answer)
 
     def bind(self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None) -> None:
         """Bind a handler to an event of this association."""
@@ -103,4 +116,5 @@ class StoreAssociation(PumpedAssociation):
                 self._reader.discard()
 
     def _abandon(self) -> None:
-        self._intake.abandon()
+        if self.story.was_established:
+            self._intake.abandon()

@@ -12,7 +12,7 @@ from fastscp.errors import RefusedError, StoreError
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
 from fastscp.receive.checks import INFLATED_HEAD_CEILING_BYTES, check_instance
-from fastscp.stores import InstanceName, Store, Upload
+from fastscp.stores import AssociationStore, InstanceName, Upload
 from fastscp.uids import is_conformant
 
 _log = get_logger("receive")
@@ -45,7 +45,7 @@ class Intake:
     stays with the intake until the instance is answered or the association ends.
     """
 
-    def __init__(self, store: Store, metrics: Metrics, sop_classes: frozenset[str], association_id: str) -> None:
+    def __init__(self, store: AssociationStore, metrics: Metrics, sop_classes: frozenset[str], association_id: str) -> None:
         self._store = store
         self._metrics = metrics
         self._sop_classes = sop_classes

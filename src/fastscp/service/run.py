@@ -17,9 +17,9 @@ from fastscp.observe.admin import AdminServer
 from fastscp.observe.health import Health
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
+from fastscp.receive import open_store
 from fastscp.service.listener import Listener, bind
 from fastscp.settings import Settings
-from fastscp.stores import open_store
 
 ABORT_GRACE_S = 5.0
 """How long associations may take to end after the drain deadline has aborted them."""

@@ -28,13 +28,17 @@ class StoreTarget(msgspec.Struct, frozen=True):
     """Where instances are committed.
 
     Attributes:
-        path: directory for "file"; "" for "null".
+        path: directory for "file"; prefix of all keys for "s3", without a slash at its end; "" for "null".
+        bucket: for "s3".
     """
 
-    kind: Literal["file", "null"]
+    kind: Literal["file", "s3", "null"]
     path: str
+    bucket: str = ""
 
     def __str__(self) -> str:
+        if self.kind == "s3":
+            return f"s3://{self.bucket}/{self.path}"
         return "null:" if self.kind == "null" else self.path
 
 
@@ -182,10 +186,23 @@ def _parse_store(text: str) -> StoreTarget:
             raise ValueError(f"{_quote(text)} is not file:PATH")
         return StoreTarget("file", rest)
     if scheme == "s3":
-        if not re.fullmatch(r"//[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", rest):
+        found = re.fullmatch(r"//([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9!_.*'()/-]*))?", rest)
+        if found is None:
             raise ValueError(f"{_quote(text)} is not s3://bucket/prefix")
-        raise ValueError(f"{_quote(text)}: storing in S3 is not available in this version")
-    raise ValueError(f"{_quote(text)} is not a path, file:PATH or null: (a path with a colon is written file:PATH)")
+        return StoreTarget("s3", (found[2] or "").strip("/"), found[1])
+    raise ValueError(f"{_quote(text)} is not a path, file:PATH, s3://bucket/prefix or null: (a path with a colon is written file:PATH)")
+
+
+def _parse_account(text: str) -> str:
+    if not re.fullmatch(r"([0-9]{12})?", text):
+        raise ValueError(f"{_quote(text)} is not a 12-digit account")
+    return text
+
+
+def _parse_word(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{0,2048}", text):
+        raise ValueError(f"{_quote(text)} has characters that are not printable ASCII")
+    return text
 
 
 SWITCH = Kind(_parse_yes_no, "", _show_yes_no)
@@ -196,3 +213,5 @@ UIDS = Kind(_parse_uid, "UID", many=True)
 NETWORKS = Kind(_parse_network, "CIDR", many=True)
 HOST = Kind(_parse_host, "ADDRESS")
 STORE = Kind(_parse_store, "STORE")
+ACCOUNT = Kind(_parse_account, "ACCOUNT")
+WORD = Kind(_parse_word, "NAME")

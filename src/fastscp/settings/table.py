@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "store",
             STORAGE,
             kinds.STORE,
-            "Where instances go: a directory, as PATH or file:PATH, or null: (counts and drops them, for measuring).",
+            "Where instances go: a directory, as PATH or file:PATH; s3://bucket/prefix; or null: (counts and drops them, for measuring).",
         ),
     ] = StoreTarget("file", "./received")
     fsync: Annotated[
@@ -86,6 +86,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "What happens to a SOP Instance UID that is already stored: replaced, or refused with status C000.",
         ),
     ] = "overwrite"
+
+    s3_engine: Annotated[
+        Literal["auto", "obstore", "s3transfer"],
+        _D(
+            "s3_engine",
+            STORAGE,
+            kinds.choice("auto", "obstore", "s3transfer"),
+            "The S3 client; auto is obstore where it is installed. obstore takes a quarter of the processor time.",
+        ),
+    ] = "auto"
+    aws_region: Annotated[str, _D("aws_region", STORAGE, kinds.WORD, "Region of the bucket.", "AWS_DEFAULT_REGION or the profile's")] = ""
+    bucket_owner: Annotated[
+        str, _D("bucket_owner", STORAGE, kinds.ACCOUNT, "Account that the bucket must belong to, 12 digits.", "not asked")
+    ] = ""
+    encryption: Annotated[
+        Literal["bucket-default", "AES256", "aws:kms"],
+        _D(
+            "encryption",
+            STORAGE,
+            kinds.choice("bucket-default", "AES256", "aws:kms"),
+            "Server-side encryption of objects: AES256 is SSE-S3, aws:kms is SSE-KMS with a bucket key.",
+        ),
+    ] = "bucket-default"
+    kms_key: Annotated[str, _D("kms_key", STORAGE, kinds.WORD, "Id or ARN of the key for aws:kms.", "the account's key for S3")] = ""
 
     require_called_aet: Annotated[
         bool, _D("require_called_aet", ACCESS, kinds.SWITCH, "Reject associations whose called AE title is not --aet.")
@@ -153,7 +177,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 30.0
     put_timeout_s: Annotated[
-        float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory; then the answer is A700.")
+        float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory, and for S3; then the answer is A700.")
     ] = 60.0
     drain_timeout_s: Annotated[
         float,

@@ -16,11 +16,19 @@ class InstanceName(NamedTuple):
     sop_instance_uid: str
 
 
+class Origin(NamedTuple):
+    """Where instances come from; the AE titles are without surrounding spaces."""
+
+    association_id: str
+    calling_ae_title: str
+    called_ae_title: str
+
+
 class Upload(Protocol):
     """An instance that goes to the store while it arrives. Used by one thread; ends with exactly one of `commit` and `abandon`."""
 
     def spill(self, instance: Instance) -> None:
-        """Take what the instance can give out of memory. Raises StoreError; the upload is then only good for `abandon`."""
+        """Take what the instance can give out of memory. Raises RefusedError; the upload is then only good for `abandon`."""
 
     def commit(self, instance: Instance, name: InstanceName) -> None:
         """Take the rest and commit. Raises RefusedError; nothing of it then remains in the store."""
@@ -29,14 +37,21 @@ class Upload(Protocol):
         """Remove everything that was spilled. Does not raise."""
 
 
-class Store(Protocol):
-    """Thread-safe. Owns nothing of an instance after its methods have returned."""
+class AssociationStore(Protocol):
+    """A store as one association uses it, in its one thread. Owns nothing of an instance after its methods have returned."""
 
     def commit(self, instance: Instance, name: InstanceName) -> None:
         """Commit an instance that is whole and in memory. Raises RefusedError."""
 
     def begin_upload(self, instance: Instance) -> Upload:
-        """Begin to take an instance while it arrives. Raises StoreError."""
+        """Begin to take an instance while it arrives. Raises RefusedError."""
+
+
+class Store(Protocol):
+    """Thread-safe."""
+
+    def for_association(self, origin: Origin) -> AssociationStore:
+        """The store for what comes from there."""
 
     def close(self) -> None:
-        """Remove what only this process needs. Called once, when nothing is under way."""
+        """Finish what this process has begun, and remove what only it needs. Called once, when no association is left."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from fastscp._ext.files import commit_file
 from fastscp._ext.part10 import Instance
 from fastscp.errors import ConfigError, RefusedError, StoreError
-from fastscp.stores.base import InstanceName
+from fastscp.stores.base import InstanceName, Origin
 
 INCOMING = ".incoming"
 """Directory for what is not committed yet, under the root so that a rename can commit it."""
@@ -64,6 +64,10 @@ class FileStore:
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise ConfigError("--store", f"cannot write to {root}: {error.strerror}") from error
+
+    def for_association(self, origin: Origin) -> "FileStore":
+        """The store itself: files do not say where they come from."""
+        return self
 
     def commit(self, instance: Instance, name: InstanceName) -> None:
         """Write the file, make it durable, give it its name."""

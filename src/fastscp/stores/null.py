@@ -4,11 +4,15 @@ Enters: instances. Leaves: nothing. Never: what a hospital sends.
 """
 
 from fastscp._ext.part10 import Instance
-from fastscp.stores.base import InstanceName
+from fastscp.stores.base import InstanceName, Origin
 
 
 class NullStore:
     """Says that it committed, and keeps nothing."""
+
+    def for_association(self, origin: Origin) -> "NullStore":
+        """The store itself: files do not say where they come from."""
+        return self
 
     def commit(self, instance: Instance, name: InstanceName) -> None:
         """Drop the instance."""

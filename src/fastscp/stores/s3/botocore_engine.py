@@ -84,7 +84,7 @@ class BotocoreEngine:
         while True:
             page = self._retrier.call(deadline_s, attempt)
             for entry in page.get("Contents", ()):
-                yield ListedObject(entry["Key"], entry["Size"], entry["ETag"])
+                yield ListedObject(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"].timestamp())
             if not page.get("IsTruncated"):
                 return
             more["ContinuationToken"] = page["NextContinuationToken"]

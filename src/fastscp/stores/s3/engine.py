@@ -26,11 +26,16 @@ class PutResult(NamedTuple):
 
 
 class ListedObject(NamedTuple):
-    """One object of a listing."""
+    """One object of a listing.
+
+    Attributes:
+        modified_s: when S3 took it, by its clock, in seconds since the epoch.
+    """
 
     key: str
     size_bytes: int
     etag: str
+    modified_s: float
 
 
 class EngineError(FastScpError):
