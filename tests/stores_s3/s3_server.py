@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -31,6 +32,7 @@ class Stored:
     body: bytes
     headers: dict[str, str]
     checksum: str
+    modified_s: float = field(default_factory=lambda: float(int(time.time())))
 
     @property
     def etag(self) -> str:
@@ -273,7 +275,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         for key in page:
             stored = self.s3.objects[key]
-            inner += f"<Contents><Key>{escape(key)}</Key><Size>{len(stored.body)}</Size><ETag>{escape(stored.etag)}</ETag></Contents>"
+            modified = datetime.fromtimestamp(stored.modified_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            inner += f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified><Size>{len(stored.body)}</Size>"
+            inner += f"<ETag>{escape(stored.etag)}</ETag></Contents>"
         return 200, {}, f"<ListBucketResult>{inner}</ListBucketResult>".encode()
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
