@@ -195,16 +195,18 @@ def say(scu: RawScu) -> None:
 
 
 FEW_DESCRIPTORS = """
-import os, resource, socket, sys, time
+import os, resource, sys, time
 from tests.association.inprocess import Running, eventually
 from tests.peers.raw_scu import RawScu
 with Running() as running:
-    held = len(os.listdir("/proc/self/fd")) - 1
+    held = len(os.listdir("/proc/self/fd"))
     ready = [RawScu(running.port) for _ in range(4)]
-    # Descriptors for two more than these, of which a connection takes two: one at each end.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 4 * 2 + 3, 4096))
+    eventually(lambda: len(os.listdir("/proc/self/fd")) == held + 4 * 2, "both ends of all are open")
+    next_one = os.dup(0)
+    os.close(next_one)
+    # One descriptor more: for our end of a connection, and none for the other.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + 1, 4096))
     late = RawScu(running.port)
-    later = socket.socket()
     eventually(lambda: running.listener._resume_at is not None, "there is no descriptor left")
     time.sleep(1.2)
     for scu in ready:
@@ -213,7 +215,6 @@ with Running() as running:
         scu.release()
     late.associate()
     late.release()
-    later.close()
     running.wait_none_left()
 print("done")
 """
