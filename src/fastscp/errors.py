@@ -32,11 +32,13 @@ class ConfigError(FastScpError):
 
     Attributes:
         option: the option's name as written on the command line, with its dashes.
+        problem: what is wrong with it.
     """
 
     def __init__(self, option: str, problem: str) -> None:
         super().__init__(f"{option}: {problem}")
         self.option = option
+        self.problem = problem
 
 
 class ProtocolError(FastScpError):

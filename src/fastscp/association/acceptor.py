@@ -10,9 +10,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pynetdicom import AE, evt
 from pynetdicom._globals import MODE_ACCEPTOR
@@ -21,7 +21,7 @@ from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from fastscp._ext.memory import BufferPool
-from fastscp.association.admission import Admission, Rejection
+from fastscp.association.admission import LOCAL_LIMIT_EXCEEDED, Admission, Rejection
 from fastscp.association.association import StoreAssociation
 from fastscp.association.proposal import Proposals
 from fastscp.association.pumped import PumpedAssociation
@@ -32,10 +32,23 @@ from fastscp.settings import Settings
 from fastscp.stores import Store
 from fastscp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-HANDSHAKES = 64
-"""Most connections beyond the limit of associations that have a thread: to be told that the limit is reached."""
+MOST_THREADS = 1 << 20
+"""No limit: whoever hands connections over sees to it that they are not too many."""
 
 _log = get_logger("association")
+
+
+class Slots(Protocol):
+    """What the associations of several processes share: the limit of how many may be established. Called under the acceptor's lock."""
+
+    def take(self, limit: int) -> bool:
+        """Count one more, unless there are `limit` already in all processes."""
+
+    def give_back(self) -> None:
+        """Count one less."""
+
+    def connection_ended(self) -> None:
+        """A connection that was handed to this process has ended, whether or not it was counted."""
 
 
 class Acceptor:
@@ -47,6 +60,7 @@ class Acceptor:
         store: Store,
         metrics: Metrics,
         local_address: tuple[Any, ...],
+        slots: Slots,
         handlers: Iterable[EventHandlerType] = (),
     ) -> None:
         """
@@ -81,10 +95,9 @@ class Acceptor:
         self.acceptor_template.address_info = self.local_address
         self.always_set = threading.Event()
         self.always_set.set()
-        self._threads = ThreadPoolExecutor(settings.max_associations + HANDSHAKES, "association")
+        self._threads = ThreadPoolExecutor(MOST_THREADS, "association")
         self.draining = False
-        self.on_room: Callable[[], None] = lambda: None
-        """Called, from any thread, when `has_room` may have become true."""
+        self._slots = slots
         self._admission = Admission(settings)
         self._changed = threading.Condition()
         self._associations: set[PumpedAssociation] = set()
@@ -92,10 +105,6 @@ class Acceptor:
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(3).hex()
         self.wake_fd, self._wake_writer = os.pipe()
-
-    def has_room(self) -> bool:
-        """Whether another connection may have a thread."""
-        return len(self._associations) < self.settings.max_associations + HANDSHAKES
 
     def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
         """Run an association on a connection. Takes the socket over."""
@@ -120,13 +129,14 @@ class Acceptor:
         """Judge a request, and give the association a slot where it is not rejected."""
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         association.story.requested(request)
+        rejection = self._admission.judge(request, association.story.peer[0], draining=self.draining)
+        if rejection is not None:
+            return rejection
         with self._changed:
-            rejection = self._admission.judge(
-                request, association.story.peer[0], established_count=len(self._established), draining=self.draining
-            )
-            if rejection is None:
-                self._established.add(association)
-        return rejection
+            if not self._slots.take(self.settings.max_associations):
+                return LOCAL_LIMIT_EXCEEDED
+            self._established.add(association)
+        return None
 
     def established(self, association: PumpedAssociation) -> None:
         """Count an association whose answer is about to be sent."""
@@ -137,7 +147,9 @@ class Acceptor:
         """From here on the association does not count against the limit. Idempotent."""
         with self._changed:
             counted = association in self._established
-            self._established.discard(association)
+            if counted:
+                self._established.discard(association)
+                self._slots.give_back()
         if counted and association.story.was_established:
             self.metrics.associations_active.dec()
 
@@ -160,9 +172,8 @@ class Acceptor:
         # Last: whoever waits for the end may then end the process.
         with self._changed:
             self._associations.discard(association)
+            self._slots.connection_ended()
             self._changed.notify_all()
-        if not self.draining:
-            self.on_room()
 
     def begin_drain(self) -> None:
         """From here on nothing is accepted; associations end when they have nothing more to send."""

@@ -37,14 +37,12 @@ class Admission:
         self._called_ae_title = settings.aet if settings.require_called_aet else None
         self._calling_ae_titles = frozenset(settings.require_calling_aet)
         self._networks = settings.peers
-        self._max_associations = settings.max_associations
 
-    def judge(self, request: A_ASSOCIATE, address: str, *, established_count: int, draining: bool) -> Rejection | None:
-        """The reason to reject, or None.
+    def judge(self, request: A_ASSOCIATE, address: str, *, draining: bool) -> Rejection | None:
+        """The reason to reject, or None: then all that is left to ask is whether there is a slot.
 
         Args:
             address: the peer's numeric address.
-            established_count: associations that are established now, this one not among them.
         """
         if self._networks and not self._is_known(address):
             return PEER_ADDRESS
@@ -55,11 +53,7 @@ class Admission:
             return CALLED_AE_TITLE
         if self._calling_ae_titles and request.calling_ae_title.strip() not in self._calling_ae_titles:
             return CALLING_AE_TITLE
-        if draining:
-            return TEMPORARY_CONGESTION
-        if established_count >= self._max_associations:
-            return LOCAL_LIMIT_EXCEEDED
-        return None
+        return TEMPORARY_CONGESTION if draining else None
 
     def _is_known(self, address: str) -> bool:
         # A zone (fe80::1%eth0) names one of our interfaces and says nothing of the peer.

@@ -18,7 +18,6 @@ from waitress.server import create_server
 
 from fastscp.errors import ConfigError
 from fastscp.observe.health import Health
-from fastscp.observe.metrics import Metrics
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -33,17 +32,18 @@ _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 class AdminServer:
     """Serves from threads of its own between `start` and `stop`."""
 
-    def __init__(self, host: str, port: int, health: Health, metrics: Metrics) -> None:
+    def __init__(self, host: str, port: int, health: Health, render: Callable[[], bytes]) -> None:
         """
         Args:
             host: address to listen on.
             port: 0 takes a free one; see the attribute `port` after `start`.
+            render: all metrics in the Prometheus text format.
         """
         self.host = host
         self.port = port
         self._health = health
-        self._metrics = metrics
-        self._routes: dict[str, Callable[[], _Answer]] = {"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._render}
+        self._render = render
+        self._routes: dict[str, Callable[[], _Answer]] = {"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._metrics}
 
     def start(self) -> None:
         """Listen and serve. Raises ConfigError where the address cannot be had."""
@@ -111,5 +111,5 @@ class AdminServer:
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
         return status, _JSON, json.dumps({"ready": not reasons, "reasons": reasons}).encode() + b"\n"
 
-    def _render(self) -> _Answer:
-        return HTTPStatus.OK, _METRICS, self._metrics.render()
+    def _metrics(self) -> _Answer:
+        return HTTPStatus.OK, _METRICS, self._render()

@@ -18,11 +18,17 @@ class Health:
         self._lock = threading.Lock()
         self._components: dict[str, str | None] = {}
         self._watched: dict[str, Callable[[], bool]] = {}
+        self._asked: list[Callable[[], dict[str, str]]] = []
 
     def set_ready(self, component: str, ok: bool, why: str = "") -> None:
         """`component` is ready, or is not and says why (a fixed text: it is shown to whoever asks)."""
         with self._lock:
             self._components[component] = None if ok else (why or "not ready")
+
+    def ask(self, reasons_not_ready: Callable[[], dict[str, str]]) -> None:
+        """Have `reasons_not_ready` answer, reason by component, whenever somebody asks whether this process is ready."""
+        with self._lock:
+            self._asked.append(reasons_not_ready)
 
     def watch(self, part: str, is_alive: Callable[[], bool]) -> None:
         """Ask `is_alive` (a thread's, say) whenever somebody asks whether the process lives. It must not block."""
@@ -39,7 +45,11 @@ class Health:
         with self._lock:
             if not self._components:
                 return {"service": "starting"}
-            return {component: why for component, why in self._components.items() if why is not None}
+            reasons = {component: why for component, why in self._components.items() if why is not None}
+            asked = list(self._asked)
+        for ask in asked:
+            reasons |= ask()
+        return reasons
 
     def dead_parts(self) -> list[str]:
         """The watched parts that no longer live; empty where alive."""

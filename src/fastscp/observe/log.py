@@ -83,13 +83,14 @@ class _Forward(logging.Handler):
         (logger.error if record.levelno >= logging.ERROR else logger.warning)("library_warning", **facts)
 
 
-def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
+def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None, *, worker: int | None = None) -> None:
     """Set up logging for the process; to be called once, before the first record that matters.
 
     Args:
         level: least severe level that is written.
         log_format: "auto" is console where the stream is a terminal and json elsewhere.
         stream: stderr where None.
+        worker: the number of this process among several, for every record.
     """
     stream = stream or sys.stderr
     console = log_format == "console" or (log_format == "auto" and stream.isatty())
@@ -97,6 +98,8 @@ def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = No
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if worker is not None:
+        processors.append(lambda _logger, _method, record: {**record, "worker": worker})
     if console:
         # A traceback belongs on a terminal only where somebody is looking for an error in the program.
         processors.append(structlog.processors.format_exc_info if level == "debug" else _without_traceback)

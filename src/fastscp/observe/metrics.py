@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -140,7 +140,3 @@ class Metrics:
         """Ask `in_use_bytes` at each scrape, from the admin server's thread."""
         self._memory_in_use.set_function(in_use_bytes)
         self._memory_budget.set(budget_bytes)
-
-    def render(self) -> bytes:
-        """All metrics in the Prometheus text format, version 0.0.4."""
-        return generate_latest(self.registry)

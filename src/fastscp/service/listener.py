@@ -1,6 +1,6 @@
 """The listening socket, and the connections that have not said anything yet.
 
-Enters: connections. Leaves: those whose first byte is there, to the acceptor. Never: a thread, or a log line above debug, for one
+Enters: connections. Leaves: those whose first byte is there, to the workers. Never: a thread, or a log line above debug, for one
 that opens and closes without a byte, as a load balancer's check does.
 """
 
@@ -12,8 +12,8 @@ import socket
 import threading
 import time
 from collections import deque
+from typing import Protocol
 
-from fastscp.association import Acceptor
 from fastscp.errors import ConfigError
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import ConnectionResult, Metrics
@@ -23,12 +23,25 @@ SILENT_CEILING = 1024
 """Most connections without a byte that are kept; beyond it the oldest is closed."""
 
 WAITING_CEILING = 1024
-"""Most connections with a byte that wait for a thread; beyond it they are closed."""
+"""Most connections with a byte that wait until there is room; beyond it they are closed."""
+
+ROOM_PAUSE_S = 0.05
+"""How long until room is looked for again, where some wait for it."""
 
 EXHAUSTED_PAUSE_S = 0.5
 """How long nothing is accepted after the system had no descriptor left."""
 
 _log = get_logger("listener")
+
+
+class Door(Protocol):
+    """Where connections go that have said something. Called by the listener's thread."""
+
+    def has_room(self) -> bool:
+        """Whether another connection may come now."""
+
+    def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
+        """Take a connection over."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -62,9 +75,9 @@ class _Silent:
 class Listener:
     """One thread that accepts, waits for first bytes, and hands over."""
 
-    def __init__(self, listening: socket.socket, acceptor: Acceptor, metrics: Metrics, first_byte_timeout_s: float) -> None:
+    def __init__(self, listening: socket.socket, door: Door, metrics: Metrics, first_byte_timeout_s: float) -> None:
         self._listening = listening
-        self._acceptor = acceptor
+        self._door = door
         self._metrics = metrics
         self._first_byte_timeout_s = first_byte_timeout_s
         self._selector = selectors.DefaultSelector()
@@ -77,7 +90,6 @@ class Listener:
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
-        acceptor.on_room = self._on_room
 
     def start(self) -> None:
         """Begin to accept."""
@@ -92,18 +104,11 @@ class Listener:
     def stop(self) -> None:
         """Accept nothing more and close what has not said anything. Returns when that is done."""
         self._stopping = True
-        self._wake()
+        with contextlib.suppress(BlockingIOError):
+            self._wake_writer.send(b"\0")
         self._thread.join()
         self._wake_reader.close()
         self._wake_writer.close()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_writer.send(b"\0")
-
-    def _on_room(self) -> None:
-        if self._speaking:
-            self._wake()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -122,6 +127,8 @@ class Listener:
         deadlines = [silent.deadline for silent in self._silent.values()][:1]
         if self._resume_at is not None:
             deadlines.append(self._resume_at)
+        if self._speaking:
+            deadlines.append(time.monotonic() + ROOM_PAUSE_S)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _accept(self) -> None:
@@ -174,9 +181,9 @@ class Listener:
         _log.warning("too_many_waiting", peer_address=silent.peer[0])
 
     def _hand_over(self) -> None:
-        while self._speaking and self._acceptor.has_room():
+        while self._speaking and self._door.has_room():
             silent = self._speaking.popleft()
-            self._acceptor.accept(silent.client_socket, silent.peer)
+            self._door.accept(silent.client_socket, silent.peer)
 
     def _expire(self) -> None:
         now = time.monotonic()

@@ -1,28 +1,27 @@
-"""One receiver from its settings to its exit code.
+"""One receiver from its settings to its exit code: the supervisor of its workers.
 
 Enters: the settings. Leaves: 0 when it has drained. Never: an acknowledged instance that is not committed.
 """
 
 import contextlib
-import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import fastscp
-from fastscp.association import Acceptor, check_pynetdicom
 from fastscp.observe.admin import AdminServer
+from fastscp.observe.families import families_of, merged, text_of
 from fastscp.observe.health import Health
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
-from fastscp.receive import open_store
 from fastscp.service.listener import Listener, bind
+from fastscp.service.pool import WorkerPool
 from fastscp.settings import Settings
 
-ABORT_GRACE_S = 5.0
-"""How long associations may take to end after the drain deadline has aborted them."""
+ENDING_S = 10.0
+"""How much longer than their deadlines workers may take to end before they are killed."""
 
 _log = get_logger("service")
 
@@ -32,62 +31,59 @@ def run(settings: Settings) -> int:
 
     Raises ConfigError where the settings cannot be carried out.
     """
-    check_pynetdicom()
     _raise_descriptor_limit()
     metrics = Metrics(fastscp.__version__)
     health = Health()
     health.set_ready("listener", False, "starting")
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(bind(settings.host, settings.port)))
-        store = stack.enter_context(contextlib.closing(open_store(settings)))
-        acceptor = stack.enter_context(contextlib.closing(Acceptor(settings, store, metrics, listening.getsockname())))
-        listener = Listener(listening, acceptor, metrics, settings.associate_timeout_s)
-        admin = AdminServer(settings.admin_host, settings.admin_port, health, metrics)
+        address = listening.getsockname()
+        pool = stack.enter_context(contextlib.closing(WorkerPool(settings, address[:2])))
+        listener = Listener(listening, pool, metrics, settings.associate_timeout_s)
+        admin = AdminServer(
+            settings.admin_host,
+            settings.admin_port,
+            health,
+            lambda: text_of(merged([families_of(metrics.registry), pool.families()])),
+        )
         admin.start()
         stack.callback(admin.stop)
+        health.ask(pool.reasons_not_ready)
+        stop = stack.enter_context(_stop_signals(pool.kill))
+        pool.start()
         health.watch("listener", listener.is_alive)
-        with _stop_signals() as stop:
-            listener.start()
-            health.set_ready("listener", True)
-            _log.info(
-                "ready",
-                version=fastscp.__version__,
-                host=settings.host,
-                port=listening.getsockname()[1],
-                aet=settings.aet,
-                admin_port=admin.port,
-                store=str(settings.store),
-            )
-            stop.wait()
-            health.set_ready("listener", False, "draining")
-            left_count = _drain(settings, health, listener, acceptor)
-    if left_count:
-        # Their threads are stuck in the store and would keep the process from ending.
-        os._exit(1)
-    return 0
-
-
-def _drain(settings: Settings, health: Health, listener: Listener, acceptor: Acceptor) -> int:
-    _log.info("draining", deadline_s=settings.drain_timeout_s)
-    acceptor.begin_drain()
-    health.unwatch("listener")
-    listener.stop()
-    left_count = acceptor.wait_ended(settings.drain_timeout_s)
-    if left_count:
-        _log.warning("drain_deadline", associations_aborted=left_count)
-        acceptor.abort_all()
-        left_count = acceptor.wait_ended(ABORT_GRACE_S)
-    _log.info("drained", associations_left=left_count)
-    return left_count
+        health.watch("workers", pool.is_alive)
+        listener.start()
+        health.set_ready("listener", True)
+        _log.info(
+            "ready",
+            version=fastscp.__version__,
+            host=settings.host,
+            port=address[1],
+            aet=settings.aet,
+            admin_port=admin.port,
+            store=str(settings.store),
+            workers=settings.workers,
+        )
+        stop.wait()
+        health.set_ready("listener", False, "draining")
+        _log.info("draining", deadline_s=settings.drain_timeout_s)
+        health.unwatch("listener")
+        health.unwatch("workers")
+        listener.stop()
+        unclean_count = pool.drain(settings.drain_timeout_s + settings.put_timeout_s + ENDING_S)
+        _log.info("drained", workers_unclean=unclean_count)
+    return 1 if unclean_count else 0
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
+def _stop_signals(insist: Callable[[], None]) -> Iterator[threading.Event]:
     stop = threading.Event()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             # Somebody insists. What is acknowledged is committed; what is not, the peer sends again.
+            insist()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         stop.set()
@@ -101,7 +97,7 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 
 def _raise_descriptor_limit() -> None:
-    # The soft limit is 1024 for the sake of programs that use select(); this one does not.
+    # The soft limit is 1024 for the sake of programs that use select(); this one does not. Workers inherit it.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -138,11 +138,13 @@ def _contradictions(settings: Settings, called: Mapping[str, str]) -> Iterable[C
             "drain_timeout",
             f"--put-timeout ({settings.put_timeout_s:g}) must be less than --drain-timeout ({settings.drain_timeout_s:g})",
         )
-    if settings.spill_threshold_bytes > settings.memory_budget_bytes:
+    if settings.spill_threshold_bytes > settings.memory_budget_bytes // settings.workers:
         threshold, budget = (
             OPTIONS[name].show(getattr(settings, OPTIONS[name].attribute)) for name in ("spill_threshold", "memory_budget")
         )
-        yield between("spill_threshold", "memory_budget", f"--spill-threshold ({threshold}) must be at most --memory-budget ({budget})")
+        each = f" divided by --workers ({settings.workers})" if settings.workers > 1 else ""
+        problem = f"--spill-threshold ({threshold}) must be at most --memory-budget ({budget}){each}"
+        yield between("spill_threshold", "memory_budget", problem)
     if settings.port == settings.admin_port != 0:
         yield between("admin_port", "port", f"--port and --admin-port are both {settings.port}")
 

@@ -11,7 +11,7 @@ import msgspec
 from fastscp.observe.log import LogFormat, LogLevel
 from fastscp.settings import kinds
 from fastscp.settings.kinds import Kind, Network, StoreTarget
-from fastscp.settings.machine import default_memory_budget_bytes
+from fastscp.settings.machine import default_memory_budget_bytes, processor_count
 
 LISTEN, ACCESS, TIMES, LIMITS, STORAGE, LOG = (
     "Listening",
@@ -127,6 +127,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
 
+    workers: Annotated[
+        int,
+        _D(
+            "workers",
+            LIMITS,
+            kinds.integer(1, 256),
+            "Processes that associations are spread over. The limits hold for all of them together.",
+            "the processors that this process may use",
+        ),
+    ] = msgspec.field(default_factory=processor_count)
     max_associations: Annotated[
         int,
         _D(
@@ -148,7 +158,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "memory_budget",
             LIMITS,
             kinds.size(4 * 2**20, 2**50),
-            "Most memory for instances on their way to the store. At the limit the receiver stops reading.",
+            "Most memory for instances on their way to the store, divided among the workers. At the limit they stop reading.",
             "half of the memory limit of the control group, or of the machine's memory",
         ),
     ] = msgspec.field(default_factory=default_memory_budget_bytes)

@@ -1,0 +1,115 @@
+"""What the supervisor and a worker say to each other: connections one way, messages both ways.
+
+Enters: connected sockets and messages. Leaves: the same, in the other process. Never: a wait of the supervisor for a worker that is stuck.
+"""
+
+import contextlib
+import socket
+from multiprocessing.connection import Connection
+from struct import Struct
+from threading import Lock
+
+import msgspec
+
+from fastscp.observe.families import Family
+
+_RECORD = Struct("!BHB46s")
+"""Address family, port, length of the address, address."""
+
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+def send_connection(channel: socket.socket, client_socket: socket.socket, peer: tuple[str, int]) -> None:
+    """Hand a connection over; the caller closes its own copy. Raises OSError where the worker is gone, or its queue is full."""
+    address = peer[0].encode()[:46]
+    record = _RECORD.pack(client_socket.family, peer[1], len(address), address)
+    socket.send_fds(channel, [record], [client_socket.fileno()])
+
+
+def receive_connection(channel: socket.socket) -> tuple[socket.socket, tuple[str, int]] | None:
+    """The next connection and its peer's address, None where no more will come. Raises NoDescriptorLeft."""
+    record, fds, _, _ = socket.recv_fds(channel, _RECORD.size, 1, _CLOSE_ON_EXEC)
+    if not record:
+        return None
+    family, port, length, address = _RECORD.unpack(record)
+    if not fds:
+        raise NoDescriptorLeft
+    return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fds[0]), (address[:length].decode(), port)
+
+
+class NoDescriptorLeft(Exception):
+    """A connection came, and the process had no descriptor for it: it is closed."""
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: it takes connections."""
+
+
+class Unusable(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: its settings cannot be carried out (ConfigError)."""
+
+    option: str
+    problem: str
+
+
+class Draining(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: somebody told it to end."""
+
+
+class Report(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: what it counts, and reason by component why it is not ready.
+
+    Attributes:
+        number: of the question, 0 where nobody asked.
+    """
+
+    number: int
+    families: list[Family]
+    reasons: dict[str, str]
+
+
+class Ask(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: report."""
+
+    number: int
+
+
+FromWorker = Ready | Unusable | Draining | Report
+ToWorker = Ask
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+_decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+
+
+class MessageChannel:
+    """One end of the messages. Any thread may send; one receives."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = Lock()
+
+    def send(self, message: FromWorker | ToWorker) -> None:
+        """Send, unless the other side is gone."""
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.send_bytes(_encode(message))
+
+    def from_worker(self) -> FromWorker | None:
+        """What the worker says next, None where it will say nothing more."""
+        data = self._receive()
+        return None if data is None else _decode_from_worker(data)
+
+    def to_worker(self) -> ToWorker | None:
+        """What the supervisor says next, None where it is gone."""
+        data = self._receive()
+        return None if data is None else _decode_to_worker(data)
+
+    def _receive(self) -> bytes | None:
+        try:
+            return self._connection.recv_bytes()
+        except (EOFError, OSError):
+            return None
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()

@@ -1,0 +1,120 @@
+"""A worker: a process with associations, a store and no listening socket.
+
+Enters: settings, then connections, from the supervisor. Leaves: an exit code, 0 when it has drained.
+Never: an association begun after the supervisor is gone, an acknowledged instance left behind.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+import fastscp
+from fastscp.association import Acceptor, check_pynetdicom
+from fastscp.errors import ConfigError
+from fastscp.observe import log
+from fastscp.observe.families import families_of
+from fastscp.observe.metrics import Metrics
+from fastscp.receive import open_store
+from fastscp.service.handover import Draining, MessageChannel, NoDescriptorLeft, Ready, Report, Unusable, receive_connection
+from fastscp.service.slots import SlotTable, WorkerSlots
+from fastscp.settings import Settings
+
+ABORT_GRACE_S = 5.0
+"""How long associations may take to end after the drain deadline has aborted them."""
+
+_log = log.get_logger("worker")
+
+
+def _serve(
+    settings: Settings, local_address: tuple[str, int], channel: socket.socket, messages: MessageChannel, slots: SlotTable, index: int
+) -> int:
+    check_pynetdicom()
+    metrics = Metrics(fastscp.__version__)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(contextlib.closing(open_store(settings)))
+        own = slots.slots(index)
+        acceptor = Acceptor(settings, store, metrics, local_address, own)
+        stack.callback(acceptor.close)
+        threading.Thread(target=_answer, args=(messages, metrics), name="messages", daemon=True).start()
+        _drain_on_signals(messages)
+        messages.send(Ready())
+        _accept(channel, acceptor, own)
+        left_count = _drain(settings, acceptor)
+    messages.send(Report(0, families_of(metrics.registry), {}))
+    if left_count:
+        # Their threads are stuck in the store and would keep the process from ending.
+        os._exit(1)
+    return 0
+
+
+def _accept(channel: socket.socket, acceptor: Acceptor, slots: WorkerSlots) -> None:
+    # The end of the channel is the order to drain: from the supervisor, or because it is gone.
+    while True:
+        try:
+            connection = receive_connection(channel)
+        except NoDescriptorLeft:
+            slots.connection_ended()
+            _log.error("no_descriptor")
+            continue
+        if connection is None:
+            return
+        acceptor.accept(*connection)
+
+
+def _answer(messages: MessageChannel, metrics: Metrics) -> None:
+    while (question := messages.to_worker()) is not None:
+        messages.send(Report(question.number, families_of(metrics.registry), {}))
+
+
+def _drain_on_signals(messages: MessageChannel) -> None:
+    def on_signal(number: int, _frame: object) -> None:
+        # Somebody wants this one process to end, or the whole group. The supervisor then hands nothing over any more.
+        signal.signal(number, signal.SIG_DFL)
+        # Not from here: who was interrupted may be sending.
+        threading.Thread(target=messages.send, args=(Draining(),), daemon=True).start()
+
+    signal.signal(signal.SIGTERM, on_signal)
+
+
+def _drain(settings: Settings, acceptor: Acceptor) -> int:
+    acceptor.begin_drain()
+    left_count = acceptor.wait_ended(settings.drain_timeout_s)
+    if left_count:
+        _log.warning("drain_deadline", associations_aborted=left_count)
+        acceptor.abort_all()
+        left_count = acceptor.wait_ended(ABORT_GRACE_S)
+    return left_count
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker.
+
+    Args:
+        arguments: its index, then descriptors: of the channel for connections, of that for messages, of the table of slots.
+    """
+    # Ctrl-C on a terminal reaches every process of it: the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    index, channel_fd, messages_fd, slots_fd = map(int, arguments)
+    connection = Connection(messages_fd)
+    settings, local_address = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
+    log.configure(settings.log_level, settings.log_format, worker=index + 1)
+    messages = MessageChannel(connection)
+    channel = socket.socket(fileno=channel_fd)
+    try:
+        return _serve(settings, local_address, channel, messages, SlotTable(slots_fd), index)
+    except ConfigError as error:
+        messages.send(Unusable(error.option, error.problem))
+        return 2
+    except Exception as error:
+        # Nobody after this one could turn it into a record.
+        _log.error("failed", reason=f"{type(error).__name__}: {error}", exc_info=True)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
