@@ -10,8 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
 from pynetdicom import AE, evt
@@ -32,8 +31,8 @@ from fastscp.settings import Settings
 from fastscp.stores import Store
 from fastscp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-MOST_THREADS = 1 << 20
-"""No limit: whoever hands connections over sees to it that they are not too many."""
+Connection = tuple[socket.socket, tuple[str, int]]
+"""A connected socket, and the peer's numeric address and port."""
 
 _log = get_logger("association")
 
@@ -95,31 +94,72 @@ class Acceptor:
         self.acceptor_template.address_info = self.local_address
         self.always_set = threading.Event()
         self.always_set.set()
-        self._threads = ThreadPoolExecutor(MOST_THREADS, "association")
         self.draining = False
         self._slots = slots
         self._admission = Admission(settings)
         self._changed = threading.Condition()
+        self._thread_numbers = itertools.count()
+        self._thread_count = 0
+        self._waiting_count = 0
         self._associations: set[PumpedAssociation] = set()
         self._established: set[PumpedAssociation] = set()
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(3).hex()
         self.wake_fd, self._wake_writer = os.pipe()
 
-    def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
-        """Run an association on a connection. Takes the socket over."""
-        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    def serve(self, next_connection: Callable[[], Connection | None]) -> None:
+        """Run an association on every connection, until there are no more. Returns at once.
+
+        Args:
+            next_connection: waits for one; None means that no more will come. Called by several threads at a time, so that the one that
+                gets a connection serves it without handing it on (benchmarks: work "associations-1").
+        """
+        with self._changed:
+            self._start_thread(next_connection)
+
+    def _start_thread(self, next_connection: Callable[[], Connection | None]) -> None:
+        # Under the lock. One thread more than there are associations, so that somebody waits for the next.
+        name = f"association_{next(self._thread_numbers)}"
+        self._thread_count += 1
+        self._waiting_count += 1
+        try:
+            threading.Thread(target=self._run_thread, args=(next_connection,), name=name, daemon=True).start()
+        except RuntimeError:
+            # The next connection waits until an association ends and leaves its thread.
+            self._thread_count -= 1
+            self._waiting_count -= 1
+            _log.error("no_thread")
+
+    def _run_thread(self, next_connection: Callable[[], Connection | None]) -> None:
+        try:
+            while (connection := next_connection()) is not None:
+                with self._changed:
+                    self._waiting_count -= 1
+                    if not self._waiting_count:
+                        self._start_thread(next_connection)
+                self._run_association(*connection)
+                with self._changed:
+                    self._waiting_count += 1
+        finally:
+            with self._changed:
+                self._waiting_count -= 1
+                self._thread_count -= 1
+                self._changed.notify_all()
+
+    def _run_association(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
         association_id = f"{self._id_prefix}-{next(self._ids)}"
-        association = StoreAssociation(self, client_socket, peer, association_id)
+        try:
+            association = StoreAssociation(self, client_socket, peer, association_id)
+        except Exception:
+            # Whatever it is, this thread is needed for the next connection. From `run_reactor` none comes.
+            _log.exception("association_failed", association=association_id)
+            client_socket.close()
+            self._slots.connection_ended()
+            return
         with self._changed:
             self._associations.add(association)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": peer})
-        try:
-            self._threads.submit(association.run_reactor)
-        except RuntimeError:
-            # No thread to be had for it now: it is in the queue, and the next association that ends leaves it one.
-            _log.error("no_thread", association=association_id)
+        association.run_reactor()
 
     def handlers_for_association(self) -> dict[Any, Any]:
         """The handlers to begin with; the lists are the association's own."""
@@ -169,7 +209,6 @@ class Acceptor:
         else:
             self.metrics.connection("timed_out" if story.outcome == "timed_out" else "garbage")
             _log.warning("no_association", **story.record())
-        # Last: whoever waits for the end may then end the process.
         with self._changed:
             self._associations.discard(association)
             self._slots.connection_ended()
@@ -181,12 +220,12 @@ class Acceptor:
         os.write(self._wake_writer, b"\0")  # Never read: it wakes every association, also one that looks later.
 
     def wait_ended(self, timeout_s: float) -> int:
-        """Wait until no association is left. Returns how many are."""
+        """Wait until no more connections come and no association is left. Returns how many threads are."""
         until = time.monotonic() + timeout_s
         with self._changed:
-            while self._associations and (left_s := until - time.monotonic()) > 0:
+            while self._thread_count and (left_s := until - time.monotonic()) > 0:
                 self._changed.wait(left_s)
-            return len(self._associations)
+            return self._thread_count
 
     def abort_all(self) -> None:
         """Abort what is left."""
@@ -196,8 +235,7 @@ class Acceptor:
             association.end_soon()
 
     def close(self) -> None:
-        """Give threads and descriptors back. Called when no association is left."""
-        self._threads.shutdown(wait=False)
+        """Give the descriptors back. Called when no association is left."""
         for fd in (self.wake_fd, self._wake_writer):
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -5,6 +5,7 @@ Enters: connected sockets and messages. Leaves: the same, in the other process. 
 
 import contextlib
 import socket
+import sys
 from multiprocessing.connection import Connection
 from struct import Struct
 from threading import Lock
@@ -16,7 +17,18 @@ from fastscp.observe.families import Family
 _RECORD = Struct("!BHB46s")
 """Address family, port, length of the address, address."""
 
+_DESCRIPTOR_BYTES = 4
+_ANCILLARY_BYTES = socket.CMSG_LEN(_DESCRIPTOR_BYTES)
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+def channel_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a channel for connections: the supervisor's, which never blocks, and the worker's."""
+    # Of several threads that wait on a sequenced packet socket the kernel wakes one, on a stream all; macOS has only the latter.
+    kind = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_STREAM
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    ours.setblocking(False)
+    return ours, theirs
 
 
 def send_connection(channel: socket.socket, client_socket: socket.socket, peer: tuple[str, int]) -> None:
@@ -28,13 +40,14 @@ def send_connection(channel: socket.socket, client_socket: socket.socket, peer: 
 
 def receive_connection(channel: socket.socket) -> tuple[socket.socket, tuple[str, int]] | None:
     """The next connection and its peer's address, None where no more will come. Raises NoDescriptorLeft."""
-    record, fds, _, _ = socket.recv_fds(channel, _RECORD.size, 1, _CLOSE_ON_EXEC)
+    record, ancillary, _, _ = channel.recvmsg(_RECORD.size, _ANCILLARY_BYTES, _CLOSE_ON_EXEC)
     if not record:
         return None
-    family, port, length, address = _RECORD.unpack(record)
-    if not fds:
+    if not ancillary:
         raise NoDescriptorLeft
-    return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fds[0]), (address[:length].decode(), port)
+    family, port, length, address = _RECORD.unpack(record)
+    fd = int.from_bytes(ancillary[0][2][:_DESCRIPTOR_BYTES], sys.byteorder)
+    return socket.socket(family, socket.SOCK_STREAM, 0, fileno=fd), (address[:length].decode(), port)
 
 
 class NoDescriptorLeft(Exception):

@@ -52,6 +52,9 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         option = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
         raise ConfigError(option, f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}") from error
+    # Connections inherit both.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listening.setblocking(False)
     return listening
 

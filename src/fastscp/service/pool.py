@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from operator import attrgetter
 
 import msgspec
 
@@ -31,6 +32,7 @@ REPORT_S = 5.0
 """How long workers may take to say what they count."""
 
 _log = get_logger("workers")
+_load = attrgetter("load")
 
 
 class WorkerPool:
@@ -92,9 +94,12 @@ class WorkerPool:
 
     def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
         """Give a connection to the worker that has least to do. Takes the socket over."""
-        for worker in sorted(self._accepting(), key=lambda worker: worker.load):
-            if worker.accept(client_socket, peer):
+        workers = self._accepting()
+        while workers:
+            least = min(workers, key=_load)
+            if least.accept(client_socket, peer):
                 return
+            workers.remove(least)
         client_socket.close()
         _log.error("not_handed_over", peer_address=peer[0])
 

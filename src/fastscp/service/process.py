@@ -15,7 +15,7 @@ from multiprocessing import Pipe
 from typing import Literal
 
 from fastscp.errors import ConfigError
-from fastscp.service.handover import Ask, Draining, MessageChannel, Ready, Report, Unusable, send_connection
+from fastscp.service.handover import Ask, Draining, MessageChannel, Ready, Report, Unusable, channel_pair, send_connection
 from fastscp.service.slots import SlotTable
 from fastscp.settings import Settings
 
@@ -48,13 +48,12 @@ class WorkerProcess:
         self._answered = threading.Condition()
         self._asked_number = 0
         self._channel_lock = threading.Lock()
-        self._channel, theirs = socket.socketpair()
+        self._channel, theirs = channel_pair()
         messages, their_messages = Pipe()
         with theirs, their_messages:
             fds = (theirs.fileno(), their_messages.fileno(), slots.fd)
             arguments = [sys.executable, "-m", "fastscp.service.worker", str(index), *map(str, fds)]
             self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=fds)  # noqa: S603 - our own program
-        self._channel.setblocking(False)
         messages.send_bytes(pickle.dumps((settings, local_address)))
         self._messages = MessageChannel(messages)
 

@@ -11,10 +11,10 @@ import signal
 import socket
 import sys
 import threading
-from multiprocessing.connection import Connection
+from multiprocessing import connection as pipes
 
 import fastscp
-from fastscp.association import Acceptor, check_pynetdicom
+from fastscp.association import Acceptor, Connection, check_pynetdicom
 from fastscp.errors import ConfigError
 from fastscp.observe import log
 from fastscp.observe.families import families_of
@@ -42,8 +42,10 @@ def _serve(
         stack.callback(acceptor.close)
         threading.Thread(target=_answer, args=(messages, metrics), name="messages", daemon=True).start()
         _drain_on_signals(messages)
+        ended = threading.Event()
+        acceptor.serve(lambda: _next_connection(channel, own, ended))
         messages.send(Ready())
-        _accept(channel, acceptor, own)
+        ended.wait()
         left_count = _drain(settings, acceptor)
     messages.send(Report(0, families_of(metrics.registry), {}))
     if left_count:
@@ -52,7 +54,7 @@ def _serve(
     return 0
 
 
-def _accept(channel: socket.socket, acceptor: Acceptor, slots: WorkerSlots) -> None:
+def _next_connection(channel: socket.socket, slots: WorkerSlots, ended: threading.Event) -> Connection | None:
     # The end of the channel is the order to drain: from the supervisor, or because it is gone.
     while True:
         try:
@@ -62,8 +64,8 @@ def _accept(channel: socket.socket, acceptor: Acceptor, slots: WorkerSlots) -> N
             _log.error("no_descriptor")
             continue
         if connection is None:
-            return
-        acceptor.accept(*connection)
+            ended.set()
+        return connection
 
 
 def _answer(messages: MessageChannel, metrics: Metrics) -> None:
@@ -100,7 +102,7 @@ def main(arguments: list[str]) -> int:
     # Ctrl-C on a terminal reaches every process of it: the supervisor decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     index, channel_fd, messages_fd, slots_fd = map(int, arguments)
-    connection = Connection(messages_fd)
+    connection = pipes.Connection(messages_fd)
     settings, local_address = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
     log.configure(settings.log_level, settings.log_format, worker=index + 1)
     messages = MessageChannel(connection)
