@@ -19,7 +19,10 @@ from pynetdicom import evt
 from fastscp.association import Acceptor
 from fastscp.association import association as association_module
 from fastscp.observe.metrics import Metrics
+from fastscp.service.handover import channel_pair, receive_connection, send_connection
 from fastscp.service.listener import Listener, bind
+from fastscp.service.pool import HANDSHAKES
+from fastscp.service.slots import SlotTable
 from fastscp.settings import Settings
 from fastscp.stores import Store
 from fastscp.stores.null import NullStore
@@ -82,29 +85,49 @@ class Recorder:
 
 
 class Running:
-    """A listener, an acceptor and a store. Used as a context manager it drains and sees that nothing is left."""
+    """A listener, and a worker's acceptor and store, in this process. As a context manager it drains and sees that nothing is left."""
 
-    def __init__(self, handlers: Sequence[Handler] = (), *, store: Store | None = None, **settings: Any) -> None:
+    def __init__(
+        self, handlers: Sequence[Handler] = (), *, store: Store | None = None, handshakes: int = HANDSHAKES, **settings: Any
+    ) -> None:
         self.settings = Settings(**{"memory_budget_bytes": MEMORY_BYTES, "fsync": False, **settings})
         self.store = store or NullStore()
         self.metrics = Metrics("test")
         listening = bind("127.0.0.1", 0)
         self.port: int = listening.getsockname()[1]
-        self.acceptor = Acceptor(self.settings, self.store, self.metrics, listening.getsockname(), handlers)
-        self.listener = Listener(listening, self.acceptor, self.metrics, self.settings.associate_timeout_s)
+        self.table = SlotTable.create(1)
+        self.acceptor = Acceptor(self.settings, self.store, self.metrics, listening.getsockname(), self.table.slots(0), handlers)
+        self._channel, self._worker_end = channel_pair()
+        self._handed_count = 0
+        self._ceiling_count = self.settings.max_associations + handshakes
+        self.listener = Listener(listening, self, self.metrics, self.settings.associate_timeout_s)
+
+    def has_room(self) -> bool:
+        """See `Door.has_room`."""
+        return self._handed_count - self.table.ended_count(0) < self._ceiling_count
+
+    def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
+        """See `Door.accept`."""
+        send_connection(self._channel, client_socket, peer)
+        self._handed_count += 1
+        client_socket.close()
 
     def __enter__(self) -> Running:
+        self.acceptor.serve(lambda: receive_connection(self._worker_end))
         self.listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.listener.stop()
+        self._channel.close()
         self.acceptor.begin_drain()
         self.acceptor.abort_all()
         left = self.acceptor.wait_ended(30)
         in_use_bytes = self.acceptor.pool.in_use_bytes
         self.acceptor.close()
         self.store.close()
+        self._worker_end.close()
+        self.table.close()
         assert left == 0, f"{left} associations never ended"
         assert in_use_bytes == 0, f"{in_use_bytes} bytes are still held"
 
@@ -117,7 +140,7 @@ class Running:
 
     def wait_none_left(self) -> None:
         """Every association has ended and given back what it held."""
-        assert self.acceptor.wait_ended(30) == 0
+        wait_until(lambda: self._handed_count == self.table.ended_count(0), "no association is left")
         assert self.acceptor.pool.in_use_bytes == 0
         assert self.sample("fastscp_associations_active") == 0
 

@@ -16,9 +16,9 @@ from fastscp.association.admission import Admission
 from fastscp.settings import Settings
 
 
-def judge(address: str = "192.0.2.1", *, established: int = 0, draining: bool = False, request: Any = None, **settings: Any) -> Any:
+def judge(address: str = "192.0.2.1", *, draining: bool = False, request: Any = None, **settings: Any) -> Any:
     made = Admission(Settings(memory_budget_bytes=8 << 20, **settings))
-    return made.judge(request or asked(), address, established_count=established, draining=draining)
+    return made.judge(request or asked(), address, draining=draining)
 
 
 def asked(*, calling: str = "SENDER", called: str = "FASTSCP", application_context: str = "1.2.840.10008.3.1.1.1") -> A_ASSOCIATE:
@@ -85,22 +85,16 @@ def test_calling_titles(calling: str, allowed: bool) -> None:
     assert verdict == (None if allowed else admission.CALLING_AE_TITLE)
 
 
-@pytest.mark.parametrize(("established", "allowed"), [(0, True), (2, True), (3, False), (4, False)])
-def test_the_limit(established: int, allowed: bool) -> None:
-    assert judge(established=established, max_associations=3) == (None if allowed else admission.LOCAL_LIMIT_EXCEEDED)
-
-
 def test_the_reason_that_stays_comes_before_the_one_that_passes() -> None:
     """A peer that may never send is told so, also when it could not send just now."""
     wrong = asked(called="OTHER", calling="OTHER", application_context="1.2.3")
-    limits = {"require_called_aet": True, "require_calling_aet": ("GOOD",), "max_associations": 1, **networks("192.0.2.0/24")}
+    limits = {"require_called_aet": True, "require_calling_aet": ("GOOD",), **networks("192.0.2.0/24")}
     order = [
-        judge("203.0.113.1", request=wrong, draining=True, established=1, **limits),
-        judge(request=wrong, draining=True, established=1, **limits),
-        judge(request=asked(called="OTHER", calling="OTHER"), draining=True, established=1, **limits),
-        judge(request=asked(calling="OTHER"), draining=True, established=1, **limits),
-        judge(request=asked(calling="GOOD"), draining=True, established=1, **limits),
-        judge(request=asked(calling="GOOD"), established=1, **limits),
+        judge("203.0.113.1", request=wrong, draining=True, **limits),
+        judge(request=wrong, draining=True, **limits),
+        judge(request=asked(called="OTHER", calling="OTHER"), draining=True, **limits),
+        judge(request=asked(calling="OTHER"), draining=True, **limits),
+        judge(request=asked(calling="GOOD"), draining=True, **limits),
         judge(request=asked(calling="GOOD"), **limits),
     ]
     assert order == [
@@ -109,7 +103,6 @@ def test_the_reason_that_stays_comes_before_the_one_that_passes() -> None:
         admission.CALLED_AE_TITLE,
         admission.CALLING_AE_TITLE,
         admission.TEMPORARY_CONGESTION,
-        admission.LOCAL_LIMIT_EXCEEDED,
         None,
     ]
 

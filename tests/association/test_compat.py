@@ -89,9 +89,11 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_serve_does_not_start(tmp_path: Path, change: str) -> None:
     """One line that says what is different, exit code 2."""
-    program = f"import sys, pynetdicom, pynetdicom.fsm\n{change}\nfrom fastscp.cli import main\nsys.exit(main())"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "--admin-port", "0", "--store", str(tmp_path / "received")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))
+    # Imported by every interpreter that starts: each worker's among them.
+    (tmp_path / "sitecustomize.py").write_text(f"import pynetdicom, pynetdicom.fsm\n{change}\n")
+    command = [sys.executable, "-m", "fastscp", "serve", "--port", "0", "--admin-port", "0", "--store", str(tmp_path / "received")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr

@@ -65,7 +65,7 @@ def test_an_association_that_waits_does_nothing(stage: str) -> None:
                 scu.send(enc.RELEASE_RQ_PDU)
                 scu.expect(enc.RELEASE_RP)
         ours = others() - before
-        assert len(ours) == PEERS + 1, "a thread for each association, and the listener's"
+        assert len(ours) == PEERS + 2, "a thread for each association, one for the next, and the listener's"
         time.sleep(0.3)
         first = {task: activity(task) for task in ours}
         time.sleep(2)

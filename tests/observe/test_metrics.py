@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from fastscp.observe import metrics as module
+from fastscp.observe.families import families_of, text_of
 from fastscp.observe.metrics import Metrics
 
 
@@ -16,7 +17,7 @@ def metrics() -> Metrics:
 
 
 def value(metrics: Metrics, sample: str) -> float:
-    found = re.search(rf"^{re.escape(sample)} (\S+)$", metrics.render().decode(), re.MULTILINE)
+    found = re.search(rf"^{re.escape(sample)} (\S+)$", text_of(families_of(metrics.registry)).decode(), re.MULTILINE)
     assert found, f"{sample} is not in the text"
     return float(found[1])
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from fastscp.association import acceptor
 from fastscp.errors import ConfigError
 from fastscp.observe.metrics import Metrics
 from fastscp.service import listener as listener_module
@@ -93,10 +92,9 @@ def test_the_oldest_of_too_many_silent_connections_is_closed(monkeypatch: pytest
             scu.release()
 
 
-def test_connections_beyond_the_threads_wait_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_beyond_the_threads_wait_their_turn() -> None:
     """They are answered once somebody has gone."""
-    monkeypatch.setattr(acceptor, "HANDSHAKES", 1)
-    with Running(max_associations=2) as running, ExitStack() as stack:
+    with Running(handshakes=1, max_associations=2) as running, ExitStack() as stack:
         first = [stack.enter_context(running.connect()) for _ in range(2)]
         for scu in first:
             scu.associate()
@@ -123,9 +121,8 @@ def is_answered(scu: RawScu) -> bool:
 
 
 def test_too_many_that_wait_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptor, "HANDSHAKES", 0)
     monkeypatch.setattr(listener_module, "WAITING_CEILING", 3)
-    with Running(max_associations=1) as running, ExitStack() as stack:
+    with Running(handshakes=0, max_associations=1) as running, ExitStack() as stack:
         served = stack.enter_context(running.connect())
         served.associate()
         waiting = [stack.enter_context(running.connect()) for _ in range(5)]
@@ -195,27 +192,37 @@ def say(scu: RawScu) -> None:
 
 
 FEW_DESCRIPTORS = """
-import os, resource, sys, time
-from tests.association.inprocess import Running, eventually
+import os, resource, time
+from fastscp.observe.metrics import Metrics
+from fastscp.service.listener import Listener, bind
+from tests.association.inprocess import eventually
 from tests.peers.raw_scu import RawScu
-with Running() as running:
-    held = len(os.listdir("/proc/self/fd"))
-    ready = [RawScu(running.port) for _ in range(4)]
-    eventually(lambda: len(os.listdir("/proc/self/fd")) == held + 4 * 2, "both ends of all are open")
-    next_one = os.dup(0)
-    os.close(next_one)
-    # One descriptor more: for our end of a connection, and none for the other.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + 1, 4096))
-    late = RawScu(running.port)
-    eventually(lambda: running.listener._resume_at is not None, "there is no descriptor left")
-    time.sleep(1.2)
-    for scu in ready:
-        scu.associate()
-    for scu in ready:
-        scu.release()
-    late.associate()
-    late.release()
-    running.wait_none_left()
+class Door:
+    taken = []
+    def has_room(self):
+        return True
+    def accept(self, client_socket, peer):
+        self.taken.append(client_socket)
+listening = bind("127.0.0.1", 0)
+port = listening.getsockname()[1]
+listener = Listener(listening, Door(), Metrics("test"), 30.0)
+listener.start()
+ready = [RawScu(port) for _ in range(4)]
+eventually(lambda: len(listener._silent) == 4, "all are accepted")
+next_one = os.dup(0)
+os.close(next_one)
+# One descriptor more: for our end of a connection, and none for the other.
+resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + 1, 4096))
+late = RawScu(port)
+late.send(b"x")
+eventually(lambda: listener._resume_at is not None, "there is no descriptor left")
+time.sleep(1.2)
+for scu in ready:
+    scu.send(b"x")
+eventually(lambda: len(Door.taken) == 4, "those that were accepted before are handed over")
+Door.taken.pop().close()
+eventually(lambda: len(Door.taken) == 4, "the one that waited is accepted")
+listener.stop()
 print("done")
 """
 
@@ -249,8 +256,6 @@ def test_both_versions_of_ip_are_one_address_to_the_rest() -> None:
     accepted: list[Any] = []
 
     class Accepting:
-        on_room: Any = None
-
         def has_room(self) -> bool:
             return True
 
@@ -258,7 +263,7 @@ def test_both_versions_of_ip_are_one_address_to_the_rest() -> None:
             accepted.append(peer)
             client_socket.close()
 
-    started = listener_module.Listener(listening, Accepting(), Metrics("test"), 30.0)  # type: ignore[arg-type]
+    started = listener_module.Listener(listening, Accepting(), Metrics("test"), 30.0)
     started.start()
     try:
         for host in ("127.0.0.1", "::1"):

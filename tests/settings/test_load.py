@@ -9,6 +9,7 @@ import pytest
 
 from fastscp.errors import ConfigError
 from fastscp.settings import OPTIONS, Settings, StoreTarget, inspect_settings, load_settings
+from fastscp.settings.machine import processor_count
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,8 @@ def test_the_defaults_are_those_that_are_promised() -> None:
     settings, sources = load_settings({})
     assert set(sources) == set(OPTIONS)
     assert set(sources.values()) == {"default"}
-    assert msgspec.structs.asdict(settings) | {"memory_budget_bytes": 0} == {
+    assert settings.workers == processor_count()
+    assert msgspec.structs.asdict(settings) | {"memory_budget_bytes": 0, "workers": 0} == {
         "host": "0.0.0.0",
         "port": 11112,
         "aet": "FASTSCP",
@@ -55,6 +57,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "require_calling_aet": (),
         "peers": (),
         "sop_classes": (),
+        "workers": 0,
         "max_associations": 300,
         "max_pdu_bytes": 131072,
         "max_instance_bytes": 4 * 1024**3,
@@ -120,6 +123,7 @@ def test_every_option_has_all_three_forms(name: str, tmp_path: Path, monkeypatch
         "log_level": "debug",
         "log_format": "json",
         "spill_threshold": "1MiB",
+        "workers": "3",
         "memory_budget": "64MiB",
         "drain_timeout": "61",
         "put_timeout": "59",
@@ -239,7 +243,9 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
 def test_contradictions_name_the_option_that_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert problem({"put_timeout": "90"}) == "--put-timeout: --put-timeout (90) must be less than --drain-timeout (90)"
     assert problem({"drain_timeout": "30"}).startswith("--drain-timeout: ")
-    assert problem({"memory_budget": "8MiB"}) == "--memory-budget: --spill-threshold (16MiB) must be at most --memory-budget (8MiB)"
+    too_small = "--memory-budget: --spill-threshold (16MiB) must be at most --memory-budget (8MiB)"
+    assert problem({"memory_budget": "8MiB", "workers": "1"}) == too_small
+    assert problem({"memory_budget": "60MiB", "workers": "4"}).endswith("--memory-budget (60MiB) divided by --workers (4)")
     assert problem({"admin_port": "11112"}) == "--admin-port: --port and --admin-port are both 11112"
     assert problem({"port": "8080"}).startswith("--port: ")
     path = write(tmp_path, "put_timeout = 100")

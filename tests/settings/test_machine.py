@@ -70,3 +70,42 @@ def test_the_default_budget_is_half_of_the_limit() -> None:
     budget = machine.default_memory_budget_bytes()
     assert budget % MIB == 0
     assert 0 <= machine.memory_limit_bytes() // 2 - budget < MIB
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        pytest.param({}, 1000, id="nothing to read"),
+        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 1000, id="v2, no quota"),
+        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1, id="v2, one"),
+        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "25000 100000\n"}, 1, id="v2, a quarter"),
+        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2, id="v2, one and a half"),
+        pytest.param(
+            {"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "100000 100000\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"},
+            1,
+            id="v2, the group around",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "5:cpu,cpuacct:/x\n",
+                "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "100000\n",
+                "sys/fs/cgroup/cpu/x/cpu.cfs_period_us": "100000\n",
+            },
+            1,
+            id="v1",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "5:cpu:/x\n",
+                "sys/fs/cgroup/cpu/x/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/x/cpu.cfs_period_us": "100000\n",
+            },
+            1000,
+            id="v1, no quota",
+        ),
+        pytest.param({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense\n"}, 1000, id="not understood"),
+    ],
+)
+def test_processors(tmp_path: Path, files: dict[str, str], most: int) -> None:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert machine.processor_count(lay_out(tmp_path, files)) == min(most, available or 1)

@@ -23,7 +23,7 @@ HANDSHAKES = 64
 """Most connections beyond the limit of associations that a worker has: to be told that the limit is reached."""
 
 LONGEST_PAUSE_S = 30.0
-"""Between a worker that ended too early and its replacement. The first pause is a second, each next one twice as long."""
+"""Between a worker that ended too early and its replacement. The first has none, the next one second, each further one twice as long."""
 
 STEADY_S = 60.0
 """A worker that has run for so long is replaced without a pause."""
@@ -115,6 +115,7 @@ class WorkerPool:
     def drain(self, timeout_s: float) -> int:
         """Have all workers finish what they have. Returns how many did not end well, those that were killed at the time limit included."""
         self._stopping.set()
+        unclean_before_count = self._unclean_count
         for worker in self._workers.copy().values():
             worker.drain()
         deadline = time.monotonic() + timeout_s
@@ -126,7 +127,7 @@ class WorkerPool:
             worker.kill()
         for thread in self._threads:
             thread.join()
-        return self._unclean_count
+        return self._unclean_count - unclean_before_count
 
     def kill(self) -> None:
         """End all workers at once."""
@@ -150,7 +151,7 @@ class WorkerPool:
             self._changed.notify_all()
 
     def _keep(self, index: int) -> None:
-        pause_s = 1.0
+        pause_s = 0.0
         while not self._stopping.is_set():
             started_at = time.monotonic()
             try:
@@ -164,9 +165,9 @@ class WorkerPool:
                 self._after(worker, worker.converse())
                 self._notify()
             if time.monotonic() - started_at >= STEADY_S:
-                pause_s = 1.0
+                pause_s = 0.0
             elif not self._stopping.wait(pause_s):
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = min(max(1.0, 2 * pause_s), LONGEST_PAUSE_S)
 
     def _after(self, worker: WorkerProcess, code: int) -> None:
         lost_count = worker.load
