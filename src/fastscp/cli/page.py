@@ -4,12 +4,12 @@ Enters: the table of options. Leaves: click options and the text of help.
 Never: a default or a check of its own; click passes on what was written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
-from fastscp.settings import OPTIONS, Option
+from fastscp.settings import Option
 
 Section = tuple[str, list[tuple[str, str]]]
 
@@ -125,13 +125,17 @@ class Page(click.Command):
                 formatter.write_dl(rows)
 
 
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: gives a command --config and all options of the table."""
-    config = click.Option(["--config"], metavar="FILE", type=str, help="TOML file to read options from. [FASTSCP_CONFIG]")
-    # click collects them in this attribute, last first.
-    command.__click_params__ = [  # type: ignore[attr-defined]
-        *(_SettingOption(setting) for setting in reversed(OPTIONS.values())),
-        config,
-        *getattr(command, "__click_params__", []),
-    ]
-    return command
+def setting_options(options: Mapping[str, Option]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: gives a command --config and all these options."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        config = click.Option(["--config"], metavar="FILE", type=str, help="TOML file to read options from. [FASTSCP_CONFIG]")
+        # click collects them in this attribute, last first.
+        command.__click_params__ = [  # type: ignore[attr-defined]
+            *(_SettingOption(setting) for setting in reversed(list(options.values()))),
+            config,
+            *getattr(command, "__click_params__", []),
+        ]
+        return command
+
+    return decorate

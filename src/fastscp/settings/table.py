@@ -237,9 +237,10 @@ class Option(msgspec.Struct, frozen=True):
         return ", ".join(show(one) for one in value) if self.declared.kind.many else show(value)
 
 
-def _options() -> dict[str, Option]:
-    hints = get_type_hints(Settings, include_extras=True)
-    defaults = Settings()
+def options_of(table: type[msgspec.Struct]) -> dict[str, Option]:
+    """The options that a class of settings declares, by name and in the order of the help."""
+    hints = get_type_hints(table, include_extras=True)
+    defaults = table()
     return {
         declared.name: Option(attribute, declared, getattr(defaults, attribute))
         for attribute, hint in hints.items()
@@ -247,5 +248,5 @@ def _options() -> dict[str, Option]:
     }
 
 
-OPTIONS = _options()
+OPTIONS = options_of(Settings)
 """All options by name, in the order of the help."""
