@@ -4,6 +4,7 @@ Enters: the settings. Leaves: 0 when it has drained. Never: an acknowledged inst
 """
 
 import contextlib
+import functools
 import os
 import resource
 import signal
@@ -39,7 +40,7 @@ def run(settings: Settings) -> int:
     health.set_ready("listener", False, "starting")
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(bind(settings.host, settings.port)))
-        store = stack.enter_context(contextlib.closing(open_store(settings)))
+        store = stack.enter_context(contextlib.closing(open_store(settings, functools.partial(health.set_ready, "store"))))
         acceptor = stack.enter_context(contextlib.closing(Acceptor(settings, store, metrics, listening.getsockname())))
         listener = Listener(listening, acceptor, metrics, settings.associate_timeout_s)
         admin = AdminServer(settings.admin_host, settings.admin_port, health, metrics)

@@ -41,7 +41,7 @@ class BotocoreEngine:
         self._options = options
         self._connection = connect(options)
         self._client = self._connection.client
-        self._retrier = Retrier(options.attempt_timeout_s)
+        self._retrier = Retrier(options.attempt_timeout_s, renew_credentials=self._connection.credentials.renew)
         # An object below the manager's threshold is one request: threads would only add a hand-over.
         config = TransferConfig(multipart_threshold=LARGEST_PUT_BYTES)
         self._manager = _Manager(self._client, config, executor_cls=NonThreadedExecutor)
@@ -113,6 +113,10 @@ class BotocoreEngine:
             if error.retryable:
                 raise
             raise ConfigError("--store", f"cannot {doing} bucket {self._options.bucket}: {error.code}") from error
+
+    def retry_count(self) -> int:
+        """See `Engine.retry_count`."""
+        return self._retrier.retry_count
 
     def close(self) -> None:
         """See `Engine.close`."""

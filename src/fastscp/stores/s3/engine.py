@@ -119,5 +119,8 @@ class Engine(Protocol):
     def check(self, prefix: str, *, deadline_s: float) -> None:
         """Begin an upload and abort it, which leaves nothing. Raises ConfigError where only a person can help, else EngineError."""
 
+    def retry_count(self) -> int:
+        """Requests that were made again after a failure, so far."""
+
     def close(self) -> None:
         """Close all connections. Called once, when nothing is under way."""
