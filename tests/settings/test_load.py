@@ -73,6 +73,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "idle_timeout_s": 600.0,
         "progress_timeout_s": 30.0,
         "put_timeout_s": 60.0,
+        "quiet_period_s": 15.0,
         "drain_timeout_s": 90.0,
         "log_level": "info",
         "log_format": "auto",

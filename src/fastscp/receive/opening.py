@@ -43,4 +43,5 @@ def open_store(settings: Settings, report: Report = lambda ready, why: None) -> 
     except EngineError as error:
         engine.close()
         raise ConfigError("--store", f"cannot write to {target}: {error.code}") from error
-    return S3Store(engine, target.path, Limits(put_deadline_s=settings.put_timeout_s), StoreHealth(report), replace=replace)
+    limits = Limits(quiet_s=settings.quiet_period_s, put_deadline_s=settings.put_timeout_s)
+    return S3Store(engine, target.path, limits, StoreHealth(report), replace=replace)

@@ -187,6 +187,11 @@ def inspect_settings(flags: Mapping[str, object], environ: Mapping[str, str] | N
     return Inspection(None if problems else settings, values, sources, problems)
 
 
+def child_environment(changes: Mapping[str, str], without: str) -> dict[str, str]:
+    """The environment for a process that this one starts: its own without the variables that begin so, and with these set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)} | dict(changes)
+
+
 def load_settings(flags: Mapping[str, object]) -> tuple[Settings, dict[str, str]]:
     """The settings that hold, and the source of each by option name. Raises ConfigError."""
     inspection = inspect_settings(flags)

@@ -179,6 +179,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     put_timeout_s: Annotated[
         float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory, and for S3; then the answer is A700.")
     ] = 60.0
+    quiet_period_s: Annotated[
+        float,
+        _D("quiet_period", TIMES, kinds.seconds(0.1, 600), "A batch for import closes when nothing has come for it for this long. S3 only."),
+    ] = 15.0
     drain_timeout_s: Annotated[
         float,
         _D(
