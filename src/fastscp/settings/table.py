@@ -181,7 +181,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 60.0
     quiet_period_s: Annotated[
         float,
-        _D("quiet_period", TIMES, kinds.seconds(0.1, 600), "A batch for import closes when nothing has come for it for this long. S3 only."),
+        _D("quiet_period", TIMES, kinds.seconds(0.1, _DAY_S), "A batch for import closes after this long without an instance. S3 only."),
     ] = 15.0
     drain_timeout_s: Annotated[
         float,
