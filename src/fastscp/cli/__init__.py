@@ -22,7 +22,10 @@ OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Group, context_settings=_CONTEXT, no_args_is_help=False, epilog=GROUP_EPILOG)
+_ELSEWHERE = {"jobs": ("fastscp.cli.jobs", "jobs_command"), "local": ("fastscp.cli.local", "local_command")}
+
+
+@click.group(cls=Group, context_settings=_CONTEXT, no_args_is_help=False, epilog=GROUP_EPILOG, elsewhere=_ELSEWHERE)
 @click.version_option(__version__, prog_name="fastscp", message="%(prog)s %(version)s", help="Print the version.")
 def _fastscp() -> None:
     """Receive DICOM instances (C-STORE) at the speed of the wire, and acknowledge only what is committed."""

@@ -4,8 +4,9 @@ Enters: the table of options. Leaves: click options and the text of help.
 Never: a default or a check of its own; click passes on what was written.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -75,9 +76,26 @@ class _Context(click.Context):
 
 
 class Group(click.Group):
-    """The top of the command."""
+    """The top of the command.
+
+    Args:
+        elsewhere: commands whose modules nobody should have to wait for who runs another one: by name, the module, and the command in it.
+    """
 
     context_class = _Context
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self._elsewhere]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._elsewhere:
+            return super().get_command(ctx, cmd_name)
+        module, name = self._elsewhere[cmd_name]
+        return cast(click.Command, getattr(importlib.import_module(module), name))
 
 
 class _SettingOption(click.Option):
@@ -117,7 +135,8 @@ class Page(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record:
+            # What an argument is, the text above the options says.
+            if record and isinstance(parameter, click.Option):
                 group = parameter.setting.declared.group if isinstance(parameter, _SettingOption) else "General"
                 groups.setdefault(group, []).append(record)
         for heading, rows in [*groups.items(), *self.sections]:
