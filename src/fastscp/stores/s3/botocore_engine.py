@@ -20,7 +20,7 @@ from fastscp.stores.s3.client import connect, send_timeout_s
 from fastscp.stores.s3.crc import crc64nvme_of, to_base64
 from fastscp.stores.s3.engine import ChecksumMismatch, EngineError, ListedObject, NotFound, PutResult, Segments
 from fastscp.stores.s3.errors import translated_errors
-from fastscp.stores.s3.multipart import BotocoreUpload
+from fastscp.stores.s3.multipart import BotocoreUpload, answered
 from fastscp.stores.s3.options import S3Options
 from fastscp.stores.s3.retry import Retrier
 
@@ -134,7 +134,7 @@ class BotocoreEngine:
         answer = self._answers.put_object
         if answer.get("ChecksumCRC64NVME", checksum) != checksum:
             raise ChecksumMismatch("OtherChecksumInAnswer", unknown=True)
-        return PutResult(answer["ETag"], checksum)
+        return PutResult(answered(answer, "ETag"), checksum)
 
     def _release(self, views: list[memoryview]) -> None:
         for view in views:

@@ -54,6 +54,13 @@ class EngineError(FastScpError):
         self.unknown = unknown
 
 
+class IncompleteAnswer(EngineError):
+    """S3 said yes and not what to: an error that it met after it had begun to answer, or an answer that was cut."""
+
+    def __init__(self) -> None:
+        super().__init__("IncompleteAnswer", retryable=True, unknown=True)
+
+
 class PreconditionFailed(EngineError):
     """The object exists, and `if_none_match` was asked for.
 

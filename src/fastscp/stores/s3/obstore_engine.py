@@ -25,6 +25,7 @@ from fastscp.stores.s3.client import Connection
 from fastscp.stores.s3.credentials import ChainCredentials
 from fastscp.stores.s3.engine import EngineError, PutResult
 from fastscp.stores.s3.errors import error_of_answer
+from fastscp.stores.s3.multipart import answered
 from fastscp.stores.s3.options import S3Options
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ObstoreEngine(BotocoreEngine):
             )
         except (BaseError, OSError) as error:
             raise _error_of_obstore(error) from error
-        return PutResult(answer["e_tag"] or "", checksum)
+        return PutResult(answered(answer, "e_tag"), checksum)
 
     def _release(self, views: list[memoryview]) -> None:
         # A request that failed is dropped by obstore's own threads, some time after its error is raised.
