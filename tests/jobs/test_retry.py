@@ -26,7 +26,7 @@ def stored(workflow: Workflow, number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [batch_id(1), "job1"])
 @pytest.mark.parametrize(
     ("state", "changes"),
-    [("FAILED", {}), ("DONE", {"failedCount": 1}), ("DONE", {"missingCount": 1}), ("FAILED", {"attempt": 7, "executions": 2})],
+    [("FAILED", {}), ("DONE", {"failedCount": 1}), ("DONE", {"missingCount": 1}), ("FAILED", {"attempt": 7})],
 )
 def test_the_attempt_is_raised_and_its_execution_started(
     workflow: Workflow, run: Run, name: str, state: str, changes: dict[str, Any]
@@ -40,10 +40,9 @@ def test_the_attempt_is_raised_and_its_execution_started(
     assert executions(workflow) == {f"{batch_id(1)}-{attempt}": {"batchId": batch_id(1), "attempt": attempt}}
     assert (after.pop("state"), after.pop("attempt")) == ("RECEIVED", attempt)
     assert after.pop("updatedAt") > before["updatedAt"]
+    assert after.pop("executionArn") == workflow.machine.replace(":stateMachine:", ":execution:") + f":{batch_id(1)}-{attempt}"
     # The rest is the next execution's to remove.
-    assert after == {
-        key: value for key, value in before.items() if key not in {"state", "attempt", "updatedAt", "executionArn", "executions"}
-    }
+    assert after == {key: value for key, value in before.items() if key not in {"state", "attempt", "updatedAt", "executionArn"}}
 
 
 def test_json(workflow: Workflow, run: Run) -> None:
@@ -69,6 +68,14 @@ def test_where_there_is_nothing_to_try_again(workflow: Workflow, run: Run, state
     assert run("retry", batch_id(1)) == (1, "", f"fastscp: batch {batch_id(1)} {words}\n")
     assert stored(workflow, 1) == before
     assert executions(workflow) == {}
+
+
+def test_a_manifest_that_was_refused_is_no_better_the_next_time(workflow: Workflow, run: Run) -> None:
+    row = {"batchId": batch_id(1), "state": "FAILED", "attempt": 1, "updatedAt": at(0), "message": "the manifest belongs to another key"}
+    workflow.batches.put_item(Item=row)
+    words = "has no manifest that could be imported: the manifest belongs to another key"
+    assert run("retry", batch_id(1)) == (1, "", f"fastscp: batch {batch_id(1)} {words}\n")
+    assert stored(workflow, 1) == row
 
 
 @pytest.mark.parametrize("name", ["nope", "#starts"])
@@ -140,4 +147,4 @@ def test_an_execution_that_cannot_be_started_is_left_to_the_sweeper(workflow: Wo
     assert err.count("\n") == 1
     after = stored(workflow, 1)
     assert (after["state"], after["attempt"]) == ("RECEIVED", 2)
-    assert "executionArn" not in after
+    assert after["executionArn"] == workflow.machine.replace(":stateMachine:", ":execution:") + f"x:{batch_id(1)}-2"

@@ -37,6 +37,8 @@ def _state_machine(batch: Batch, given: str) -> str:
 
 
 def _refuse(batch: Batch) -> None:
+    if batch.state == "FAILED":
+        raise CommandError(f"batch {batch.batch_id} has no manifest that could be imported: {batch.message}")
     if batch.state == "DONE":
         raise CommandError(f"batch {batch.batch_id} is imported: nothing failed, nothing is missing")
     raise CommandError(f"batch {batch.batch_id} is {batch.state}: attempt {batch.attempt} has not ended")
@@ -53,21 +55,24 @@ def retry(aws: Aws, tables: Tables, state_machine: str, batch: Batch) -> Retried
         CommandError: there is nothing to try again, somebody else was faster, or the execution could not be started.
         ConfigError: nobody knows the state machine.
     """
-    if not needs_retry(batch):
+    # Of a manifest that was refused, nothing is on the row.
+    if not needs_retry(batch) or batch.instance_count is None:
         _refuse(batch)
     machine = _state_machine(batch, state_machine)
     attempt = batch.attempt + 1
+    arn = f"{machine.replace(':stateMachine:', ':execution:')}:{batch.batch_id}-{attempt}"
     with errors(f"table {tables.batches.name}"):
         try:
             tables.batches.update_item(
                 Key={"batchId": batch.batch_id},
                 # The execution that claims the row removes what else it says of the last attempt.
-                UpdateExpression="SET #state = :received, attempt = :attempt, updatedAt = :now REMOVE executionArn, executions",
+                UpdateExpression="SET #state = :received, attempt = :attempt, updatedAt = :now, executionArn = :arn",
                 ConditionExpression="#state = :state AND attempt = :last",
                 ExpressionAttributeNames={"#state": "state"},
                 ExpressionAttributeValues={
                     ":received": "RECEIVED",
                     ":attempt": attempt,
+                    ":arn": arn,
                     ":now": utc(datetime.now(UTC)),
                     ":state": batch.state,
                     ":last": batch.attempt,
@@ -77,24 +82,22 @@ def retry(aws: Aws, tables: Tables, state_machine: str, batch: Batch) -> Retried
             if code_of(error) == "ConditionalCheckFailedException":
                 raise CommandError(f"batch {batch.batch_id} has changed meanwhile: somebody else is trying it again") from error
             raise
-    return Retried(batch.batch_id, attempt, _start(aws, machine, batch.batch_id, attempt))
+    _start(aws, machine, batch.batch_id, attempt)
+    return Retried(batch.batch_id, attempt, arn)
 
 
-def _start(aws: Aws, machine: str, batch_id: str, attempt: int) -> str:
-    name = f"{batch_id}-{attempt}"
+def _start(aws: Aws, machine: str, batch_id: str, attempt: int) -> None:
     try:
         with errors("the execution could not be started"):
             try:
-                started = aws.stepfunctions.start_execution(
-                    stateMachineArn=machine, name=name, input=json.dumps({"batchId": batch_id, "attempt": attempt})
+                aws.stepfunctions.start_execution(
+                    stateMachineArn=machine, name=f"{batch_id}-{attempt}", input=json.dumps({"batchId": batch_id, "attempt": attempt})
                 )
             except ClientError as error:
+                # The sweeper may have found the row first.
                 if code_of(error) != "ExecutionAlreadyExists":
                     raise
-                # The sweeper found the row first.
-                return machine.replace(":stateMachine:", ":execution:") + f":{name}"
     except (CommandError, ConfigError) as error:
         raise CommandError(
             f"batch {batch_id}: attempt {attempt} is on its row, and the sweeper starts it within minutes; {error}"
         ) from error
-    return started["executionArn"]

@@ -52,7 +52,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, rename=member_name):
     ended_at: Moment | None = None
     job_id: str | None = None
     execution_arn: str | None = None
-    executions: int | None = None
     manifest_key: str | None = None
     result_key: str | None = None
     message: str | None = None

@@ -100,12 +100,12 @@ def ask_study(aws: Aws, tables: Tables, store: StoreTarget | None, study_instanc
     """
     at = _store(tables, store, study_instance_uid)
     # The markers first: one goes only after its batch has a row.
-    unclaimed = _open_batches(aws, tables, at, study_instance_uid)
+    marked = _marked_batches(aws, tables, at, study_instance_uid)
     batches = {batch.batch_id: batch for batch in tables.of_study(study_instance_uid)}
-    # An index may be behind its table; this is not.
-    batches |= tables.batches_by_id(unclaimed)
+    # An index may be behind its table, and does not have a batch whose manifest was refused.
+    batches |= tables.batches_by_id(marked)
     ordered = sorted(batches.values(), key=lambda batch: (batch.closed_at or "", batch.batch_id))
-    return judge(study_instance_uid, ordered, [batch_id for batch_id in unclaimed if batch_id not in batches])
+    return judge(study_instance_uid, ordered, [batch_id for batch_id in marked if batch_id not in batches])
 
 
 def _store(tables: Tables, store: StoreTarget | None, study_instance_uid: str) -> Place:
@@ -122,8 +122,8 @@ def _store(tables: Tables, store: StoreTarget | None, study_instance_uid: str) -
     raise ConfigError("--store", "not given, and the study has no job to tell it: s3://bucket/prefix of the receiver")
 
 
-def _open_batches(aws: Aws, tables: Tables, at: Place, study_instance_uid: str) -> list[str]:
-    """Batches of the study that have a marker and had no row."""
+def _marked_batches(aws: Aws, tables: Tables, at: Place, study_instance_uid: str) -> list[str]:
+    """Batches of the study that have a marker, and no row that says so."""
     keys = Keys(at.prefix)
     where, absent = f"s3://{at.bucket}/{keys.open}", ConfigError("--store", f"there is no bucket {at.bucket!r}")
     listed: dict[str, str] = {}
@@ -133,7 +133,7 @@ def _open_batches(aws: Aws, tables: Tables, at: Place, study_instance_uid: str) 
                 batch_id = keys.batch_of_marker(item["Key"])
                 if batch_id is not None:
                     listed[batch_id] = item["Key"]
-    claimed = tables.batches_by_id(listed)
+    told = {batch_id for batch_id, batch in tables.batches_by_id(listed).items() if batch.study_instance_uid}
 
     def read(key: str) -> Marker | None:
         with errors(where, absent):
@@ -148,5 +148,5 @@ def _open_batches(aws: Aws, tables: Tables, at: Place, study_instance_uid: str) 
                 return None
 
     with ThreadPoolExecutor(_READERS) as readers:
-        markers = readers.map(read, [key for batch_id, key in listed.items() if batch_id not in claimed])
+        markers = readers.map(read, [key for batch_id, key in listed.items() if batch_id not in told])
         return sorted(marker.batch_id for marker in markers if marker and marker.study_instance_uid == study_instance_uid)
