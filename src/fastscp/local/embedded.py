@@ -30,11 +30,10 @@ class EmbeddedOptions:
         limits: of HealthImaging.
         clock_scale: how much faster HealthImaging's time passes.
         seed: of what is left to chance: late and repeated events, ids.
-        starts_per_second, concurrent_jobs: what the functions are told of the limits.
+        pace: what the functions are told of it.
         visibility_s: of the import queue.
         receive_count: receives after which a message goes to the dead-letter queue.
         sweep_interval_s: between two runs of the sweeper.
-        longest_poll_s: that the state machine waits between two looks at a job.
         events_twice, events_late, events_latest_s: see `hooks.deliver_events`.
         function_processes: most invocations at one time.
     """
@@ -43,12 +42,10 @@ class EmbeddedOptions:
     limits: Limits = field(default_factory=Limits)
     clock_scale: float = 1.0
     seed: int = 1
-    starts_per_second: float = 1.0
-    concurrent_jobs: int = 100
+    pace: wiring.Pace = field(default_factory=wiring.Pace)
     visibility_s: int = 60
     receive_count: int = 5
     sweep_interval_s: float = 30.0
-    longest_poll_s: float = 1.0
     events_twice: float = 0.1
     events_late: float = 0.1
     events_latest_s: int = 3
@@ -105,7 +102,7 @@ class EmbeddedAws:
         self.datastore_id = self.healthimaging.add_datastore("fastscp")
 
         self.function_log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastscp-"))) / "functions.log"
-        environ = wiring.function_environment(self.url, self.datastore_id, options.starts_per_second, options.concurrent_jobs)
+        environ = wiring.function_environment(self.url, self.datastore_id, options.pace)
         self.functions = Functions(code, environ, wiring.REGION, self.function_log, options.function_processes)
         stack.callback(self.functions.stop)
         self._hook(stack)
@@ -126,7 +123,6 @@ class EmbeddedAws:
         stack.callback(replaced.restore)
         hooks.run_functions(replaced, self.functions)
         hooks.reach_server(replaced, self.url, wiring.ACCESS_KEY, wiring.SECRET_KEY)
-        hooks.shorten_polls(replaced, options.longest_poll_s)
         hooks.deliver_events(replaced, options.seed, twice=options.events_twice, late=options.events_late, latest_s=options.events_latest_s)
 
     def _configure(self, what: str, values: dict[str, Any]) -> None:

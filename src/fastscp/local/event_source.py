@@ -74,7 +74,7 @@ class EventSource:
         if taken:
             self._sqs.delete_message_batch(QueueUrl=self._queue_url, Entries=taken)
         if kept:
-            _log.warning("events_kept", function=self._function, count=len(kept))
+            _log.warning("events_kept", function=self._function, count=len(kept), answer=result.payload[:500])
         return len(messages)
 
     def _record(self, message: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from fastscp.local.objects import ACCOUNT_ID
 
-FUNCTIONS = ("trigger_import", "start_import_job", "check_status", "sweep_batches")
-TIMEOUT_S = 60.0
+TIMEOUTS_S = {"trigger_import": 120, "start_import_job": 120, "check_status": 600, "sweep_batches": 600}
+"""The functions, and how long each may take (docs/workflow.md)."""
+
 _GRACE_S = 5.0
 
 
@@ -115,7 +116,7 @@ class Functions:
             "arn": function_arn(function, self._region),
             "handler": f"{function}.handler.handler",
             "event": event,
-            "timeout_s": TIMEOUT_S,
+            "timeout_s": TIMEOUTS_S[function],
         }
         result = environment.invoke(invocation)
         if result is not None:
@@ -123,7 +124,7 @@ class Functions:
             return result
         environment.stop()
         self._idle.put(None)
-        message = f"RequestId: {request_id} Error: Runtime exited or its {TIMEOUT_S:g} s were over"
+        message = f"RequestId: {request_id} Error: Runtime exited or its {TIMEOUTS_S[function]} s were over"
         return Result(json.dumps({"errorType": "Runtime.ExitError", "errorMessage": message}), True)
 
     def stop(self) -> None:

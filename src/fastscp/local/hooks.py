@@ -1,4 +1,4 @@
-"""Where moto is told what it cannot know: how functions run, how events arrive, how long a state waits.
+"""Where moto is told what it cannot know: how functions run, how events arrive, where it is itself.
 
 Enters: moto as it is installed. Leaves: moto with functions replaced, until they are put back.
 Never: a change to the language of state machines, or to what a service stores.
@@ -7,7 +7,6 @@ Never: a change to the language of state machines, or to what a service stores.
 import json
 import random
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -15,12 +14,9 @@ from botocore.config import Config
 from moto.awslambda.models import LambdaFunction
 from moto.s3 import notifications
 from moto.sqs.models import sqs_backends
-from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
 from moto.stepfunctions.parser.asl.utils import boto_client
 
 from fastscp.local.functions import Functions
-
-POLL_STATE = "WaitForCompletion"
 
 
 class Hooks:
@@ -42,8 +38,9 @@ class Hooks:
 def run_functions(hooks: Hooks, functions: Functions) -> None:
     """Lambda: moto would run functions in Docker."""
 
-    def invoke(function: Any, event: str | None = None) -> tuple[str, bool, str]:
-        result = functions.invoke(function.function_name, json.loads(event or "{}"))
+    def invoke(function: Any, event: Any = None) -> tuple[str, bool, str]:
+        # moto hands on text or what it has parsed already.
+        result = functions.invoke(function.function_name, json.loads(event) if isinstance(event, str | bytes) else event or {})
         return result.payload, result.failed, ""
 
     hooks.replace(LambdaFunction, "_invoke_lambda", invoke)
@@ -69,20 +66,6 @@ def reach_server(hooks: Hooks, url: str, access_key: str, secret_key: str) -> No
                 return made[service_name]
 
     hooks.replace(boto_client, "boto3", Clients)
-
-
-def shorten_polls(hooks: Hooks, longest_s: float) -> None:
-    """Step Functions: the state that waits for a job to end waits no longer than this. All other waits are as defined."""
-    wait_interval: Callable[..., None] = WaitFunction._wait_interval
-
-    def wait(function: Any, env: Any, wait_seconds: float) -> None:
-        state = env.states.context_object.context_object_data["State"]["Name"]
-        if state == POLL_STATE and wait_seconds > longest_s:
-            env.program_state_event.wait(longest_s)
-        else:
-            wait_interval(function, env, wait_seconds)
-
-    hooks.replace(WaitFunction, "_wait_interval", wait)
 
 
 def deliver_events(hooks: Hooks, seed: int, *, twice: float, late: float, latest_s: int) -> None:

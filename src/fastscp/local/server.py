@@ -33,8 +33,9 @@ class Server:
     def __init__(self, healthimaging: HealthImaging, port: int = 0) -> None:
         self._healthimaging = healthimaging
         self._moto = DomainDispatcherApplication(create_backend_app)
-        # It writes a line for each request.
+        # They write a line for each request, and pages for each failure of a function that a state machine deals with.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        logging.getLogger("moto").setLevel(logging.CRITICAL)
         try:
             self._server = make_server(HOST, port, self._dispatch, threaded=True, request_handler=MotoRequestHandler)
         except (OSError, SystemExit) as error:

@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 
 from fastscp.local.deployed import state_machine_file
-from fastscp.local.functions import FUNCTIONS, TIMEOUT_S, function_arn
+from fastscp.local.functions import TIMEOUTS_S, function_arn
 from fastscp.local.objects import ACCOUNT_ID
 
 REGION = "us-east-1"
@@ -55,13 +55,23 @@ def aws_environment(url: str) -> dict[str, str]:
     }
 
 
+class Pace(NamedTuple):
+    """What the functions are told of rates and times: see docs/workflow.md. All times are whole seconds."""
+
+    starts_per_second: float = 1.0
+    concurrent_jobs: int = 100
+    poll_min_s: int = 1
+    poll_max_s: int = 5
+    stuck_after_s: int = 60
+
+
 class Queues(NamedTuple):
     url: str
     arn: str
     dead_letter_url: str
 
 
-def function_environment(url: str, datastore_id: str, starts_per_second: float, concurrent_jobs: int) -> dict[str, str]:
+def function_environment(url: str, datastore_id: str, pace: Pace) -> dict[str, str]:
     """The environment of the functions, as docs/workflow.md has it."""
     return {
         **aws_environment(url),
@@ -74,8 +84,11 @@ def function_environment(url: str, datastore_id: str, starts_per_second: float, 
         "DATASTORE_ID": datastore_id,
         "DATA_ACCESS_ROLE_ARN": DATA_ACCESS_ROLE_ARN,
         "STATE_MACHINE_ARN": STATE_MACHINE_ARN,
-        "STARTS_PER_SECOND": f"{starts_per_second:g}",
-        "CONCURRENT_JOBS": str(concurrent_jobs),
+        "STARTS_PER_SECOND": f"{pace.starts_per_second:g}",
+        "CONCURRENT_JOBS": str(pace.concurrent_jobs),
+        "POLL_MIN_SECONDS": str(pace.poll_min_s),
+        "POLL_MAX_SECONDS": str(pace.poll_max_s),
+        "STUCK_AFTER_SECONDS": str(pace.stuck_after_s),
         "POWERTOOLS_SERVICE_NAME": "fastscp-import",
         "POWERTOOLS_METRICS_NAMESPACE": "fastscp",
         "LOG_LEVEL": "INFO",
@@ -143,13 +156,13 @@ def create_functions(url: str) -> None:
     archive = io.BytesIO()
     zipfile.ZipFile(archive, "w").close()
     functions = client("lambda", url)
-    for function in FUNCTIONS:
+    for function, timeout_s in TIMEOUTS_S.items():
         functions.create_function(
             FunctionName=function,
             Runtime="python3.12",
             Role=role,
             Handler=f"{function}.handler.handler",
-            Timeout=int(TIMEOUT_S),
+            Timeout=timeout_s,
             Code={"ZipFile": archive.getvalue()},
         )
 
@@ -157,7 +170,7 @@ def create_functions(url: str) -> None:
 def create_state_machine(url: str) -> None:
     """The state machine as it is deployed, with the names of its functions filled in."""
     names = {
-        f"{''.join(word.title() for word in function.split('_'))}FunctionArn": function_arn(function, REGION) for function in FUNCTIONS
+        f"{''.join(word.title() for word in function.split('_'))}FunctionArn": function_arn(function, REGION) for function in TIMEOUTS_S
     }
     definition = _SUBSTITUTED.sub(lambda match: names[match[1]], state_machine_file().read_text(encoding="utf-8"))
     client("stepfunctions", url).create_state_machine(name=STATE_MACHINE, definition=definition, roleArn=DATA_ACCESS_ROLE_ARN)
