@@ -17,7 +17,7 @@ unexport FASTSCP_BUILD
 .PHONY: help install run test lint stubtest unit asan coverage bench fuzz package clean
 
 help:
-	@echo "make run       start the receiver on port 11112 and send sample images to it, until Ctrl-C"
+	@echo "make run       receive and import sample images on port 11112, with an embedded AWS, until Ctrl-C"
 	@echo "make test      lint, stub check and all tests"
 	@echo "make asan      native and property tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make coverage  all tests with line coverage of Python and Cython"
@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml setup.py $(NATIVE_SOURCES)
 	touch $@
 
 run: install
-	$(BIN)/python scripts/demo.py
+	$(BIN)/fastscp local --demo
 
 test: lint stubtest unit
 
