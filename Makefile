@@ -14,15 +14,16 @@ unexport PYTHONPATH
 unexport FASTSCP_BUILD
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint stubtest unit asan coverage bench fuzz clean
+.PHONY: help install run test lint stubtest unit asan coverage bench fuzz package clean
 
 help:
-	@echo "make run       start the receiver on port 11112 and send sample images to it, until Ctrl-C"
+	@echo "make run       receive and import sample images on port 11112, with an embedded AWS, until Ctrl-C"
 	@echo "make test      lint, stub check and all tests"
 	@echo "make asan      native and property tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make coverage  all tests with line coverage of Python and Cython"
 	@echo "make bench     benchmarks against other receivers, with a table"
 	@echo "make fuzz      look for inputs that break the native code, for FUZZ_SECONDS, under the sanitizers"
+	@echo "make package   the Lambda functions as build/lambdas.zip"
 	@echo "make lint      ruff and mypy;  make clean  remove all that was built"
 
 install: $(INSTALLED)
@@ -33,7 +34,7 @@ $(INSTALLED): pyproject.toml setup.py $(NATIVE_SOURCES)
 	touch $@
 
 run: install
-	$(BIN)/python scripts/demo.py
+	$(BIN)/fastscp local --demo
 
 test: lint stubtest unit
 
@@ -78,6 +79,9 @@ bench: install
 
 fuzz: build-asan
 	$(UNDER_ASAN) $(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+package: install
+	$(BIN)/python scripts/package_lambdas.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.* src/*.egg-info

@@ -4,11 +4,13 @@ FASTSCP_BUILD chooses one of four builds: release (default), debug, coverage, as
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 EXT_DIR = Path("src/fastscp/_ext")
 MODULES = {"memory", "head", "part10", "dimse", "pdu", "wire", "files"}
@@ -53,6 +55,21 @@ def extensions(build: str) -> list[Extension]:
     ]
 
 
+class BuildPackages(build_py):
+    """A wheel brings the functions and the state machine along, because `fastscp local` runs them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        bundled = Path(self.build_lib) / "fastscp" / "local" / "bundled"
+        shutil.rmtree(bundled, ignore_errors=True)
+        for name in ("lambdas", "cfn/statemachine"):
+            # Absent where only the receiver is built, as in the image.
+            if Path(name).is_dir():
+                shutil.copytree(name, bundled / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+
+
 def main() -> None:
     build = os.environ.get("FASTSCP_BUILD", "release")
     if build not in COMPILE:
@@ -68,6 +85,7 @@ def main() -> None:
             compiler_directives={"language_level": 3, "linetrace": build == "coverage"},
             force=changed,  # and a newer .c recompiles
         ),
+        cmdclass={"build_py": BuildPackages},
     )
     last_build.parent.mkdir(exist_ok=True)
     last_build.write_text(this_build)

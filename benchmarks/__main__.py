@@ -14,7 +14,7 @@ from benchmarks import machine, report
 from benchmarks.contenders import CONTENDERS, ContenderFailed, running
 from benchmarks.load import LoadFailed
 from benchmarks.native_tools import CACHE
-from benchmarks.works import WORKS, Bench, Sample, Work
+from benchmarks.works import GROUPS, WORKS, Bench, Sample, Work
 
 ROUNDS = 5
 TARGET_S = 1.5
@@ -25,12 +25,14 @@ Measured = dict[str, dict[str, list[Sample]]]
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure fastscp beside its peers.")
-    parser.add_argument("--works", default=",".join(WORKS), help="comma-separated, of: %(default)s")
+    parser.add_argument("--works", default=",".join(WORKS), help=f"comma-separated, {' or '.join(GROUPS)} or of: %(default)s")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="comma-separated, of: %(default)s")
     parser.add_argument("--rounds", type=int, help=f"how often each receiver is measured ({ROUNDS}; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, not how fast it is")
     parser.add_argument("--output", type=Path, default=CACHE / "report", help="the report without its suffix (%(default)s)")
     arguments = parser.parse_args()
+    for group, members in GROUPS.items():
+        arguments.works = ",".join(name if name != group else ",".join(members) for name in arguments.works.split(","))
     for names, known in ((arguments.works, WORKS), (arguments.contenders, CONTENDERS)):
         unknown = set(names.split(",")) - set(known)
         if unknown:
@@ -46,7 +48,9 @@ def _measure(bench: Bench, work: Work, name: str, directory: Path) -> Sample:
 def _line(sample: Sample) -> str:
     if sample.cores_busy is not None:
         return f"{sample.instances} associations  {sample.cores_busy:.4f} cores  {(sample.rss_each_bytes or 0) / 1e3:.0f} kB each"
-    return f"{sample.rate_per_s:9.1f}/s  {sample.cpu_ms:8.3f} ms  {sample.peak_rss_bytes / 1e6:6.0f} MB  others {sample.others_cores:.2f}"
+    uploaded = f"  PUT {sample.put_p50_us / 1e3:.1f} ms, answer x {sample.acknowledgement_ratio:.2f}" if sample.put_p50_us else ""
+    figures = f"{sample.rate_per_s:9.1f}/s  {sample.cpu_ms:8.3f} ms  {sample.peak_rss_bytes / 1e6:6.0f} MB"
+    return f"{figures}  others {sample.others_cores:.2f}{uploaded}"
 
 
 def _run(works: list[Work], chosen: list[str], rounds: int, target_s: float, directory: Path) -> tuple[Measured, list[str]]:
@@ -57,6 +61,8 @@ def _run(works: list[Work], chosen: list[str], rounds: int, target_s: float, dir
     failures: list[str] = []
     for round_number in range(rounds):
         for work in works:
+            if work.rounds is not None and round_number >= work.rounds:
+                continue
             names = list(samples[work.name])
             # Each round begins with another receiver, so that none is always the one after the slowest.
             offset = round_number % len(names) if names else 0

@@ -4,6 +4,7 @@ Enters: a name. Leaves: a fresh, ready process on a free port. Never: stops a pr
 """
 
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -13,17 +14,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import processes
+from benchmarks import processes, s3
 from benchmarks.native_tools import executable
 
 START_DEADLINE_S = 60
 STOP_DEADLINE_S = 60
 MAX_PDU_BYTES = 131072
 ROOT = Path(__file__).parents[1]
+PEERS = Path(__file__).parent / "peers"
+S3_STORE = f"s3://{s3.BUCKET}/hospital"
 
 
 class ContenderFailed(Exception):
@@ -46,7 +49,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Contender:
-    """A receiver. `keeps_files` says whether every instance must be found in its store afterwards."""
+    """A receiver. Where `keeps_files` every instance must be found in its store afterwards, where `uploads` in the S3 sink."""
 
     name: str
     label: str
@@ -55,15 +58,17 @@ class Contender:
     keeps_files: bool
     environment: dict[str, str] = field(default_factory=dict)
     admin_ready: bool = False
+    uploads: bool = False
 
 
 @dataclass(frozen=True)
 class Running:
-    """A ready receiver."""
+    """A ready receiver; `sink` where it uploads."""
 
     contender: Contender
     pid: int
     place: Place
+    sink: s3.Sink | None = None
 
 
 def _floor(place: Place) -> list[str]:
@@ -74,11 +79,23 @@ def _floor_file(place: Place) -> list[str]:
     return [*_floor(place), str(place.store)]
 
 
-def _fastscp(place: Place, store: str) -> list[str]:
+def _fastscp(place: Place, store: str, *program: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "fastscp", "serve", "--host", "127.0.0.1"),
+        *(sys.executable, *(program or ("-m", "fastscp")), "serve", "--host", "127.0.0.1"),
         *("--port", str(place.port), "--admin-port", str(place.admin_port), "--store", store, "--max-associations", "1000"),
     ]
+
+
+def _fastscp_obstore(place: Place) -> list[str]:
+    return [*_fastscp(place, S3_STORE), "--s3-engine", "obstore"]
+
+
+def _fastscp_s3transfer(place: Place) -> list[str]:
+    return [*_fastscp(place, S3_STORE), "--s3-engine", "s3transfer"]
+
+
+def _fastscp_crt(place: Place) -> list[str]:
+    return _fastscp(place, S3_STORE, str(PEERS / "fastscp_crt.py"))
 
 
 def _fastscp_null(place: Place) -> list[str]:
@@ -106,11 +123,19 @@ def _storescp_fork_large_pdu(place: Place) -> list[str]:
 
 
 def _pynetdicom(place: Place) -> list[str]:
-    return [sys.executable, str(Path(__file__).parent / "peers" / "pynetdicom_scp.py"), str(place.port)]
+    return [sys.executable, str(PEERS / "pynetdicom_scp.py"), str(place.port)]
 
 
 def _pynetdicom_file(place: Place) -> list[str]:
     return [*_pynetdicom(place), str(place.store)]
+
+
+def _pynetdicom_s3(place: Place) -> list[str]:
+    return [sys.executable, str(PEERS / "pynetdicom_s3.py"), str(place.port), s3.BUCKET, "before"]
+
+
+def _pynetdicom_s3_early(place: Place) -> list[str]:
+    return [*_pynetdicom_s3(place)[:-1], "early"]
 
 
 def _orthanc(place: Place) -> list[str]:
@@ -140,6 +165,13 @@ def _always() -> bool:
     return True
 
 
+def _uploader(name: str, label: str, command: Callable[[Place], list[str]], *, needs: str, admin_ready: bool = False) -> Contender:
+    def installed() -> bool:
+        return s3.available() and importlib.util.find_spec(needs) is not None
+
+    return Contender(name, label, command, installed, keeps_files=False, admin_ready=admin_ready, uploads=True)
+
+
 NODELAY = {"TCP_NODELAY": "1"}
 
 CONTENDERS = {
@@ -164,6 +196,11 @@ CONTENDERS = {
         Contender("orthanc", "Orthanc", _orthanc, _has("Orthanc"), keeps_files=True),
         Contender("pynetdicom-file", "pynetdicom, `encoded_dataset()` to file", _pynetdicom_file, _always, keeps_files=True),
         Contender("pynetdicom-null", "pynetdicom, nothing kept", _pynetdicom, _always, keeps_files=False),
+        _uploader("fastscp-obstore", "fastscp, `obstore`", _fastscp_obstore, needs="obstore", admin_ready=True),
+        _uploader("fastscp-s3transfer", "fastscp, `s3transfer`", _fastscp_s3transfer, needs="s3transfer", admin_ready=True),
+        _uploader("fastscp-crt", "fastscp, s3transfer's CRT manager", _fastscp_crt, needs="awscrt", admin_ready=True),
+        _uploader("pynetdicom-boto3", "pynetdicom, `put_object`", _pynetdicom_s3, needs="boto3"),
+        _uploader("pynetdicom-boto3-early", "pynetdicom, `put_object` after the answer", _pynetdicom_s3_early, needs="boto3"),
     )
 }
 
@@ -216,23 +253,21 @@ def running(contender: Contender, directory: Path) -> Iterator[Running]:
     place = Place(port=processes.free_port(), admin_port=processes.free_port(), directory=directory)
     place.store.mkdir(parents=True)
     log = directory / "log"
-    try:
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory)
+        sink = stack.enter_context(s3.running_sink(directory)) if contender.uploads else None
         with log.open("wb") as output:
             process = subprocess.Popen(
                 contender.command(place),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **contender.environment},
+                env={**os.environ, **contender.environment, **(sink.environment if sink else {})},
                 start_new_session=True,
             )
-        try:
-            _wait_ready(contender, process, place, log)
-            yield Running(contender, process.pid, place)
-        finally:
-            _stop(process)
-    finally:
-        shutil.rmtree(directory)
+        stack.callback(_stop, process)
+        _wait_ready(contender, process, place, log)
+        yield Running(contender, process.pid, place, sink)
 
 
 def stored_files(running_contender: Running, at_least_bytes: int) -> int:

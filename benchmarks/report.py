@@ -15,7 +15,7 @@ from benchmarks.works import WORKS, Sample, Work
 REFERENCES = (
     ("floor", ("floor-null", "floor-file")),
     ("DCMTK", ("dcmtk-fork", "dcmtk", "dcmtk-pair-nodelay")),
-    ("pynetdicom", ("pynetdicom-file",)),
+    ("pynetdicom", ("pynetdicom-file", "pynetdicom-boto3")),
 )
 QUANTITIES: dict[Quantity, tuple[str, float]] = {
     "rate": ("rate", 1),
@@ -23,6 +23,7 @@ QUANTITIES: dict[Quantity, tuple[str, float]] = {
     "cores": ("cores busy", 1),
     "rss_each": ("kB per association", 1e3),
     "rss_growth": ("RSS growth, MB", 1e6),
+    "acknowledgement": ("answer's p50 / PUT's p50", 1),
 }
 """What a quantity is called and by what its unit is divided."""
 

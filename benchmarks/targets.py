@@ -10,7 +10,7 @@ from typing import Literal
 
 from benchmarks.works import Sample
 
-Quantity = Literal["rate", "cpu", "cores", "rss_each", "rss_growth"]
+Quantity = Literal["rate", "cpu", "cores", "rss_each", "rss_growth", "acknowledgement"]
 Samples = Mapping[str, Mapping[str, Sequence[Sample]]]
 """By work, then by receiver, one per round."""
 
@@ -33,7 +33,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Target:
-    """`reference` None makes `must` a plain figure in the unit of the quantity: cores, bytes per association, bytes."""
+    """`reference` None makes `must` a plain figure in the unit of the quantity: cores, bytes per association, bytes, ms."""
 
     work: str
     quantity: Quantity
@@ -77,6 +77,10 @@ TARGETS = (
     Target("storescu-1", "rate", "fastscp-file", "dcmtk-pair", must=30),
     Target("storescu-4", "rate", "fastscp-file", "dcmtk-pair-nodelay", must=0.9),
     Target("storescu-4", "rate", "fastscp-file", "dcmtk-pair", must=15),
+    Target("ct-s3-32", "rate", "fastscp-obstore", "pynetdicom-boto3", must=10),
+    Target("ct-s3-32", "cpu", "fastscp-obstore", "pynetdicom-boto3", must=1 / 15),
+    Target("ct-s3-32", "cpu", "fastscp-obstore", None, must=0.8, aim=0.55),
+    *(Target(f"ct-s3-{associations}", "acknowledgement", "fastscp-obstore", None, must=1.2) for associations in (1, 8, 32)),
 )
 
 
@@ -88,6 +92,7 @@ def value_of(sample: Sample, quantity: Quantity) -> float:
         "cores": sample.cores_busy,
         "rss_each": sample.rss_each_bytes,
         "rss_growth": float(sample.rss_growth_bytes),
+        "acknowledgement": sample.acknowledgement_ratio,
     }
     value = values[quantity]
     if value is None:

@@ -14,10 +14,13 @@ from typing import Literal
 from benchmarks import payloads, processes
 from benchmarks.contenders import NODELAY, Running, stored_files
 from benchmarks.load import Load, LoadFailed, PreparedLoad
+from benchmarks.s3 import Arrived, Sink
 
 WARM_UP_S = 0.2
 IDLE_HOLD_S = 10.0
 CLIENT_LIMIT_S = 300
+ARRIVAL_PATIENCE_S = 20.0
+"""How long no further object may arrive before those that are missing are given up."""
 TOUCH_BLOCK_BYTES = 1 << 20
 SLOW_IDLE_ASSOCIATIONS = {"pynetdicom-file": 50}
 """A receiver that polls gets fewer idle associations; the figures are per association and per core."""
@@ -25,7 +28,10 @@ SLOW_IDLE_ASSOCIATIONS = {"pynetdicom-file": 50}
 
 @dataclass(frozen=True)
 class Work:
-    """`most` bounds the instances of one sample (all associations together), so that a store on tmpfs stays within memory."""
+    """`most` bounds the instances of one sample (all associations together), so that a store on tmpfs stays within memory.
+
+    `rounds` bounds how often it is measured, for works that take long.
+    """
 
     name: str
     title: str
@@ -35,6 +41,7 @@ class Work:
     associations: int = 1
     contexts: int = 1
     most: int = 100_000
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,9 @@ class Sample:
     """One measurement of one receiver.
 
     `cpu_ms` is receiver CPU per instance; `rss_growth_bytes` is its peak since it was ready less what it had then; `others_cores` is
-    how many cores were busy with neither receiver nor sender.
+    how many cores were busy with neither receiver nor sender nor sink. Where the receiver uploads, time and CPU count until the last
+    object is there, `put_*` are latencies of the PUTs as the sink sees them (None where there were only parts), and `sink_cpu_ms` is
+    what the sink used for each instance.
     """
 
     rate_per_s: float
@@ -58,6 +67,14 @@ class Sample:
     load_cpu_ms: float | None = None
     cores_busy: float | None = None
     rss_each_bytes: float | None = None
+    put_p50_us: float | None = None
+    put_p99_us: float | None = None
+    sink_cpu_ms: float | None = None
+
+    @property
+    def acknowledgement_ratio(self) -> float | None:
+        """Median time until the answer over the median time of the PUT that it waited for."""
+        return self.latency_p50_us / self.put_p50_us if self.latency_p50_us and self.put_p50_us else None
 
 
 NULL = ("floor-null", "fastscp-null", "pynetdicom-null")
@@ -66,6 +83,28 @@ FILE_8 = ("floor-file", "fastscp-file", "dcmtk-fork", "orthanc", "pynetdicom-fil
 SEQUENTIAL = ("floor-file", "fastscp-file", "dcmtk", "pynetdicom-file")
 BURST = ("fastscp-file", "dcmtk-pair", "dcmtk-pair-nodelay", "pynetdicom-file")
 SLOW_IN_BURSTS = ("dcmtk-pair",)
+S3_FASTSCP = ("fastscp-obstore", "fastscp-s3transfer", "fastscp-crt")
+S3 = (*S3_FASTSCP, "pynetdicom-boto3", "pynetdicom-boto3-early")
+
+
+def _s3(
+    payload: Literal["ct", "small", "big"], associations: int, contenders: tuple[str, ...], most: int, rounds: int | None = None
+) -> Work:
+    title = (
+        f"{payload.upper() if payload == 'ct' else payload.capitalize()}, S3, {associations} association{'s' if associations > 1 else ''}"
+    )
+    name = f"{payload}-s3-{associations}"
+    return Work(name, title, "stores", payload, contenders, associations=associations, most=most, rounds=rounds)
+
+
+S3_WORKS = (
+    *(_s3("ct", associations, S3, most=20_000) for associations in (1, 8, 32, 100)),
+    *(_s3("small", associations, S3, most=100_000) for associations in (1, 8, 32, 100)),
+    _s3("big", 1, S3, most=1, rounds=3),
+    _s3("big", 8, S3_FASTSCP, most=8, rounds=1),
+    _s3("big", 32, S3_FASTSCP, most=32, rounds=1),
+    _s3("big", 100, S3_FASTSCP, most=100, rounds=1),
+)
 WORKS = {
     work.name: work
     for work in (
@@ -91,8 +130,11 @@ WORKS = {
         Work("idle-500", "500 idle associations", "idle", "small", ("floor-null", "fastscp-file", "pynetdicom-file"), associations=500),
         Work("storescu-1", "stock `storescu`, 1 client", "burst", "ct", BURST),
         Work("storescu-4", "stock `storescu`, 4 clients", "burst", "ct", BURST, associations=4),
+        *S3_WORKS,
     )
 }
+GROUPS = {"s3": tuple(work.name for work in S3_WORKS), "wire": tuple(name for name in WORKS if "-s3-" not in name)}
+"""Names for several works."""
 BURST_FILES = 400
 BURST_FILES_SLOW = 40
 BURST_PARTS = 4
@@ -141,11 +183,13 @@ class Bench:
         load, port = self._load(work), receiver.place.port
         if work.kind == "sequential":
             return load.open(port, associations=total, instances_each=1, sequential=True)
-        return load.open(port, associations=work.associations, instances_each=max(1, total // work.associations))
+        associations = min(work.associations, total)
+        return load.open(port, associations=associations, instances_each=total // associations)
 
     def _warm_up(self, work: Work, receiver: Running) -> tuple[float, int]:
         """Send until a run lasts long enough to tell the rate. Returns (instances per second, instances sent in all)."""
-        total, sent = work.associations, 0
+        # A Big on each association is a load in itself.
+        total, sent = 1 if work.payload == "big" else work.associations, 0
         while True:
             with self._open(work, receiver, total) as run:
                 result = run.run()
@@ -159,24 +203,35 @@ class Bench:
         total = max(work.associations, min(work.most, int(rate_per_s * self._target_s)))
         data_set_bytes = len(self._load(work).payload.data_set)
         self._touch_memory(receiver, total * data_set_bytes)
+        sink_before = receiver.sink.arrived() if receiver.sink else None
         with self._open(work, receiver, total) as run:
             busy_before_s, before = processes.machine_busy_s(), processes.usage(receiver.pid)
             result = run.run()
+            ended_s, arrived = time.monotonic(), wait_arrived(receiver.sink, sent + result.instances) if receiver.sink else None
             busy_after_s, after = processes.machine_busy_s(), processes.usage(receiver.pid)
         cpu_s = after.cpu_s - before.cpu_s
+        seconds, sink_cpu_s = result.seconds, 0.0
+        if arrived and sink_before:
+            seconds += max(0.0, arrived.last_instance_s - ended_s)
+            sink_cpu_s = arrived.cpu_s - sink_before.cpu_s
+            if arrived.instance_bytes < (sent + result.instances) * data_set_bytes:
+                raise LoadFailed(f"{receiver.contender.name} uploaded less than it was sent")
         self._check_stored(receiver, sent + result.instances, data_set_bytes)
         return Sample(
-            rate_per_s=result.instances / result.seconds,
-            mb_per_s=result.data_set_bytes / result.seconds / 1e6,
+            rate_per_s=result.instances / seconds,
+            mb_per_s=result.data_set_bytes / seconds / 1e6,
             cpu_ms=cpu_s / result.instances * 1e3,
             instances=result.instances,
-            seconds=result.seconds,
+            seconds=seconds,
             peak_rss_bytes=after.peak_rss_bytes,
             rss_growth_bytes=after.peak_rss_bytes - ready_rss_bytes,
-            others_cores=(busy_after_s - busy_before_s - cpu_s - result.load_cpu_s) / result.seconds,
+            others_cores=(busy_after_s - busy_before_s - cpu_s - result.load_cpu_s - sink_cpu_s) / seconds,
             latency_p50_us=result.latency_p50_us,
             latency_p99_us=result.latency_p99_us,
             load_cpu_ms=result.load_cpu_s / result.instances * 1e3,
+            put_p50_us=(arrived.put_p50_us or None) if arrived else None,
+            put_p99_us=(arrived.put_p99_us or None) if arrived else None,
+            sink_cpu_ms=sink_cpu_s / result.instances * 1e3 if arrived else None,
         )
 
     def _measure_idle(self, work: Work, receiver: Running, ready_rss_bytes: int) -> Sample:
@@ -249,6 +304,19 @@ class Bench:
         stored = stored_files(receiver, data_set_bytes)
         if stored != sent:
             raise LoadFailed(f"{receiver.contender.name} keeps {stored} of {sent} instances")
+
+
+def wait_arrived(sink: Sink, instances: int) -> Arrived:
+    """What the sink has once it has so many instances. Raises LoadFailed where it never will."""
+    had, give_up_s = -1, 0.0
+    while (arrived := sink.arrived()).instances != instances:
+        now_s = time.monotonic()
+        if arrived.instances > had:
+            had, give_up_s = arrived.instances, now_s + ARRIVAL_PATIENCE_S
+        if now_s > give_up_s or arrived.instances > instances:
+            raise LoadFailed(f"{arrived.instances} of {instances} instances were uploaded")
+        time.sleep(0.01)
+    return arrived
 
 
 def _ended_children_cpu_s() -> float:

@@ -17,12 +17,14 @@ LEAVES = {"observe", "settings", "errors", "uids"}
 # Each part may import what stands to its right, and no other part; the leaves only one another, in the order of the second table.
 DIRECTION = {
     "__main__": {"cli"},
-    "cli": {"service", *LEAVES},
+    "cli": {"service", "jobs", "local", *LEAVES},
     "service": {"association", "receive", "stores", "batches", "_ext", *LEAVES},
     "association": {"receive", "stores", "batches", "_ext", *LEAVES},
     "receive": {"stores", "batches", "_ext", *LEAVES},
     "stores": {"_ext", *LEAVES},
     "batches": {"_ext", *LEAVES},
+    "jobs": {"batches", *LEAVES},
+    "local": {"batches", *LEAVES},
     "_ext": {"errors", "uids"},
     "settings": {"observe", "errors", "uids"},
     "observe": {"errors"},

@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,7 +46,7 @@ struct association {
     int fd;
     uint32_t max_pdu;
     uint8_t *message;
-    size_t message_length;
+    size_t message_length, own_length;
     uint8_t *number[2][NUMBER_DIGITS];
     uint8_t *message_id[2];
     uint8_t answer[LARGEST_ANSWER_BYTES];
@@ -58,6 +59,9 @@ struct association {
 };
 
 static pthread_barrier_t start_line;
+/* The message for this maximum PDU length, and where in it number (command, data set) and message id stand. What follows the last of
+ * these is sent by all associations from here. */
+static struct { uint8_t *message, *number[2][NUMBER_DIGITS], *message_id[2]; uint32_t max_pdu; } shared;
 
 static void die(const char *what) {
     fprintf(stderr, "load: %s%s%s\n", what, errno ? ": " : "", errno ? strerror(errno) : "");
@@ -94,6 +98,20 @@ static bool send_all(int fd, const uint8_t *data, size_t length) {
         length -= sent;
     }
     return true;
+}
+
+/* The association's own front of the message and the shared rest, in one call where the socket takes it. */
+static bool send_message(const struct association *a) {
+    struct iovec parts[2] = {{a->message, a->own_length}, {shared.message + a->own_length, a->message_length - a->own_length}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent = sendmsg(a->fd, &message, MSG_NOSIGNAL);
+    if (sent < 0) return false;
+    size_t done = sent;
+    if (done < a->own_length) {
+        if (!send_all(a->fd, a->message + done, a->own_length - done)) return false;
+        done = a->own_length;
+    }
+    return send_all(a->fd, shared.message + done, a->message_length - done);
 }
 
 /* The next whole PDU is at the front of `answer`. Returns its length, 0 with `error` set where there is none. */
@@ -160,24 +178,38 @@ static uint8_t *append_pdus(const struct association *a, uint8_t *to, struct byt
     return to;
 }
 
-static void prepare_message(struct association *a) {
-    size_t room = a->max_pdu - PDV_HEADER_BYTES;
-    size_t pdus = (plan.command.length + room - 1) / room + (plan.data_set.length + room - 1) / room;
-    a->message_length = plan.command.length + plan.data_set.length + pdus * (PDU_HEADER_BYTES + PDV_HEADER_BYTES);
-    a->message = malloc(a->message_length);
-    if (!a->message) die("no memory for the message");
+static void prepare_shared(const struct association *a) {
     size_t in_command[NUMBER_DIGITS + 2], in_data_set[NUMBER_DIGITS];
     uint8_t *command_went[NUMBER_DIGITS + 2];
+    shared.message = malloc(a->message_length);
+    if (!shared.message) die("no memory for the message");
     for (size_t i = 0; i < NUMBER_DIGITS; i++) {
         in_command[i] = plan.command_number_at + i;
         in_data_set[i] = plan.data_set_number_at + i;
     }
     in_command[NUMBER_DIGITS] = plan.message_id_at;
     in_command[NUMBER_DIGITS + 1] = plan.message_id_at + 1;
-    uint8_t *end = append_pdus(a, a->message, plan.command, true, in_command, command_went, NUMBER_DIGITS + 2);
-    append_pdus(a, end, plan.data_set, false, in_data_set, a->number[1], NUMBER_DIGITS);
-    memcpy(a->number[0], command_went, sizeof a->number[0]);
-    memcpy(a->message_id, command_went + NUMBER_DIGITS, sizeof a->message_id);
+    uint8_t *end = append_pdus(a, shared.message, plan.command, true, in_command, command_went, NUMBER_DIGITS + 2);
+    append_pdus(a, end, plan.data_set, false, in_data_set, shared.number[1], NUMBER_DIGITS);
+    memcpy(shared.number[0], command_went, sizeof shared.number[0]);
+    memcpy(shared.message_id, command_went + NUMBER_DIGITS, sizeof shared.message_id);
+    shared.max_pdu = a->max_pdu;
+}
+
+static void prepare_message(struct association *a) {
+    size_t room = a->max_pdu - PDV_HEADER_BYTES;
+    size_t pdus = (plan.command.length + room - 1) / room + (plan.data_set.length + room - 1) / room;
+    a->message_length = plan.command.length + plan.data_set.length + pdus * (PDU_HEADER_BYTES + PDV_HEADER_BYTES);
+    if (!shared.message) prepare_shared(a);
+    if (shared.max_pdu != a->max_pdu) die("the peer's maximum length changed");
+    a->own_length = shared.number[1][NUMBER_DIGITS - 1] + 1 - shared.message;
+    a->message = malloc(a->own_length);
+    if (!a->message) die("no memory for the message");
+    memcpy(a->message, shared.message, a->own_length);
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t digit = 0; digit < NUMBER_DIGITS; digit++) a->number[i][digit] = a->message + (shared.number[i][digit] - shared.message);
+        a->message_id[i] = a->message + (shared.message_id[i] - shared.message);
+    }
 }
 
 static void patch_message(struct association *a, uint64_t number, uint16_t message_id) {
@@ -241,14 +273,10 @@ static bool establish(struct association *a) {
     if (connect(a->fd, (struct sockaddr *)&plan.peer, sizeof plan.peer)) { a->error = "connection refused"; return false; }
     setsockopt(a->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     if (!send_all(a->fd, plan.associate.data, plan.associate.length)) { a->error = "could not send A-ASSOCIATE-RQ"; return false; }
-    uint32_t prepared_for = a->max_pdu;
     size_t whole = receive_pdu(a);
     if (!whole || !read_associate_ac(a, whole)) return false;
     drop_pdu(a, whole);
-    if (plan.instances && (!a->message || prepared_for != a->max_pdu)) {
-        free(a->message);
-        prepare_message(a);
-    }
+    if (plan.instances && (!a->message || shared.max_pdu != a->max_pdu)) prepare_message(a);
     return true;
 }
 
@@ -264,7 +292,7 @@ static bool release(struct association *a) {
 static bool store(struct association *a, uint64_t number) {
     uint16_t message_id = (uint16_t)(number % 65535 + 1);
     patch_message(a, number, message_id);
-    if (!send_all(a->fd, a->message, a->message_length)) { a->error = "could not send"; return false; }
+    if (!send_message(a)) { a->error = "could not send"; return false; }
     int status = receive_status(a, message_id);
     if (status < 0) return false;
     if (status != 0) {

@@ -41,6 +41,10 @@ class ConfigError(FastScpError):
         self.problem = problem
 
 
+class CommandError(FastScpError):
+    """A command cannot do what it was asked to. Ends the process with exit code 1; the text is the one line that says why."""
+
+
 class ProtocolError(FastScpError):
     """The peer broke the DICOM upper layer or message protocol; the answer is A-ABORT.
 

@@ -337,8 +337,7 @@ def test_times_are_utc_in_whole_milliseconds() -> None:
     assert utc(NOW_S + 0.1239).isoformat() == "2027-01-15T08:00:00.123000+00:00"
 
 
-def test_the_keeper_ticks_on_after_a_tick_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscp.batches.keeper.TICK_S", 0.001)
+def test_the_keeper_ticks_on_after_a_tick_that_fails() -> None:
     ticks: list[float] = []
     enough = threading.Event()
 
@@ -349,7 +348,7 @@ def test_the_keeper_ticks_on_after_a_tick_that_fails(monkeypatch: pytest.MonkeyP
                 enough.set()
             raise RuntimeError
 
-    keeper = Keeper(Failing(), lambda: NOW_S)  # type: ignore[arg-type]
+    keeper = Keeper(Failing(), lambda: NOW_S, 0.001)  # type: ignore[arg-type]
     keeper.start()
     assert enough.wait(30)
     keeper.stop()

@@ -171,7 +171,7 @@ def test_everything_that_many_threads_store_is_in_exactly_one_manifest(failing: 
     objects = MemoryObjects()
     acknowledged: set[str] = set()
     with running(objects, Limits(instances=7, size_bytes=300, quiet_s=0.05, age_s=0.2, retry_s=0.01)) as batches:
-        keeper = Keeper(batches, time.time)
+        keeper = Keeper(batches, time.time, 1.0)
         keeper.start()
         ended = threading.Event()
 

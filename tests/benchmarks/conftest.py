@@ -3,6 +3,7 @@
 Enters: nothing. Leaves: peers on loopback. Never: outlives its test.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +11,16 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE, evt
 
-from benchmarks import payloads
+from benchmarks import payloads, s3
 from benchmarks.load import PreparedLoad
 from tests.benchmarks.peers import Floor, Recorder, run_floor
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("requires_openssl") and not s3.available():
+        if os.environ.get("CI") == "true":
+            pytest.fail("OpenSSL is incomplete: no program or no headers", pytrace=False)
+        pytest.skip("no OpenSSL with its headers")
 
 
 @pytest.fixture

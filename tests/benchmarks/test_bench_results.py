@@ -15,7 +15,7 @@ from benchmarks import payloads, report
 from benchmarks.contenders import CONTENDERS, Place, Running
 from benchmarks.load import LoadFailed
 from benchmarks.targets import TARGETS, Spread, Target, Verdict, ratios, verdicts
-from benchmarks.works import WORKS, Bench, Sample, Work
+from benchmarks.works import GROUPS, WORKS, Bench, Sample, Work
 
 BASE = Sample(
     rate_per_s=100, mb_per_s=50, cpu_ms=1, instances=10, seconds=1, peak_rss_bytes=10_000_000, rss_growth_bytes=1_000_000, others_cores=0.0
@@ -108,6 +108,27 @@ def test_a_receiver_that_fails_in_any_round_has_no_figures(tmp_path: Path, monke
     ]
     assert {name: len(found) for name, found in samples["ct-null-8"].items()} == {"pynetdicom-null": 3, "pynetdicom-file": 3}
     assert failures == ["ct-null-8, floor-null, round 2: lost one"]
+
+
+def test_a_work_that_takes_long_is_measured_in_fewer_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_measure", lambda *_: BASE)
+    works = [WORKS["ct-null-1"], replace(WORKS["ct-null-8"], rounds=1)]
+    samples, failures = program._run(works, ["floor-null"], 3, 0.1, tmp_path)
+    assert ({name: len(found["floor-null"]) for name, found in samples.items()}, failures) == ({"ct-null-1": 3, "ct-null-8": 1}, [])
+
+
+def test_the_answer_is_compared_with_the_put_that_it_waited_for() -> None:
+    uploaded = [replace(BASE, latency_p50_us=23_000.0, put_p50_us=20_000.0)]
+    found = {verdict.target.work: verdict for verdict in verdicts({"ct-s3-8": {"fastscp-obstore": uploaded}})}["ct-s3-8"]
+    assert found.spread == Spread(1.15, 1.15, 1.15)
+    assert found.verdict == "pass"
+    with pytest.raises(ValueError, match="acknowledgement is not measured"):
+        verdicts({"ct-s3-8": {"fastscp-obstore": [BASE]}})
+
+
+def test_a_group_stands_for_its_works() -> None:
+    assert [name for names in GROUPS.values() for name in names if name not in WORKS] == []
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(WORKS)
 
 
 @pytest.mark.parametrize(("kept", "fails"), [(2, True), (3, False), (4, True)])

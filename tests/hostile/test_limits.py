@@ -155,7 +155,7 @@ def wait_for_memory_over(server: FastScp, bound_bytes: float) -> None:
 
 def test_memory_that_is_all_taken(tmp_path: Path) -> None:
     """The peer is held back, then told to try later; who has memory is served, and so is the next one."""
-    options = serve_options(memory_budget=4 * 2**20, spill_threshold=4 * 2**20, put_timeout=1, fsync="no")
+    options = serve_options(workers=1, memory_budget=4 * 2**20, spill_threshold=4 * 2**20, put_timeout=1, fsync="no")
     with FastScp(tmp_path / "received", *options) as server, ExitStack() as stack:
         base = warmed_up(server)
         budget_bytes = server.metric("fastscp_memory_budget_bytes")

@@ -151,15 +151,18 @@ def test_as_many_contexts_as_there_can_be(receiver: FastScp) -> None:
 def test_the_same_proposal_gets_the_same_answer_again(receiver: FastScp) -> None:
     contexts = [Context(1, enc.CT_IMAGE, (enc.IMPLICIT_LE, enc.EXPLICIT_LE)), Context(3, NOT_STORAGE["study root find"])]
     answers = []
+    workers = receiver.events("ready")[0]["workers"]
     hits = receiver.metrics()['fastscp_negotiation_cache_total{result="hit"}']
-    for calling in (b"FIRST", b"FIRST", b"SECOND"):
+    # Each worker remembers its own.
+    callers = [b"FIRST"] * (workers + 1) + [b"SECOND"]
+    for calling in callers:
         made = make()
         with RawScu(receiver.port) as scu:
             answers.append(scu.associate(contexts, calling=calling))
             assert scu.store(made.sop_class, made.sop_instance, made.data_set).status == 0
             scu.release()
         assert read_part10(receiver.store / made.relative_path).text(SOURCE_AE) == calling.decode()
-    assert answers[0] == answers[1] == answers[2]
+    assert answers == [answers[0]] * len(callers)
     assert receiver.metrics()['fastscp_negotiation_cache_total{result="hit"}'] > hits
 
 

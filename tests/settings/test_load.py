@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from fastscp.errors import ConfigError
-from fastscp.settings import OPTIONS, Settings, StoreTarget, inspect_settings, load_settings
+from fastscp.settings import (
+    JOBS_OPTIONS,
+    OPTIONS,
+    JobsSettings,
+    Settings,
+    StoreTarget,
+    inspect_settings,
+    load_jobs_settings,
+    load_settings,
+)
 from fastscp.settings.machine import processor_count
 
 
@@ -67,6 +76,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "idle_timeout_s": 600.0,
         "progress_timeout_s": 30.0,
         "put_timeout_s": 60.0,
+        "quiet_period_s": 15.0,
         "drain_timeout_s": 90.0,
         "log_level": "info",
         "log_format": "auto",
@@ -271,3 +281,38 @@ def test_inspection_of_a_good_configuration() -> None:
     inspection = inspect_settings({}, {})
     assert inspection.problems == []
     assert inspection.settings == Settings(memory_budget_bytes=inspection.values["memory_budget"])
+
+
+def test_the_options_of_jobs_come_from_the_same_three_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, 'batch_table = "file-table"\njob_table = "file-jobs"\nport = 104\n')
+    monkeypatch.setenv("FASTSCP_CONFIG", file)
+    monkeypatch.setenv("FASTSCP_JOB_TABLE", "environment-jobs")
+    monkeypatch.setenv("FASTSCP_AET", "OF-THE-RECEIVER")
+    monkeypatch.setenv("FASTSCP_STORE", "s3://images/p")
+    assert load_jobs_settings({"batch_table": None, "aws_region": "eu-west-1"}) == JobsSettings(
+        batch_table="file-table", job_table="environment-jobs", store=StoreTarget("s3", "p", "images"), aws_region="eu-west-1"
+    )
+
+
+def test_the_receiver_passes_over_the_options_of_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in JOBS_OPTIONS.values():
+        if option.name not in OPTIONS:
+            monkeypatch.setenv(option.variable, "!")
+    settings, sources = load_settings({"config": write(tmp_path, 'batch_table = "!"\n')})
+    assert settings == load_settings({})[0]
+    assert not set(JOBS_OPTIONS) - set(OPTIONS) & set(sources)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("FASTSCP_BATCH_TABLE", "x", "FASTSCP_BATCH_TABLE: 'x' is not the name of a table"),
+        ("FASTSCP_JOB_TABLE", "a b c", "FASTSCP_JOB_TABLE: 'a b c' is not the name of a table"),
+        ("FASTSCP_BATCH_TABEL", "abc", "FASTSCP_BATCH_TABEL: unknown variable (is FASTSCP_BATCH_TABLE meant?)"),
+    ],
+)
+def test_a_wrong_option_of_jobs(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as caught:
+        load_jobs_settings({})
+    assert str(caught.value).startswith(words)

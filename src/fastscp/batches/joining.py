@@ -120,10 +120,21 @@ class Batches:
                 self._seal(batch, "drain", now_s)
             return self._changed.wait_for(lambda: not self._live, timeout_s)
 
+    def open_count(self) -> int:
+        """Batches that this worker has still to close."""
+        with self._lock:
+            return len(self._live)
+
+    def oldest_age_s(self) -> float:
+        """Seconds since the oldest of them was opened, 0 where there is none."""
+        with self._lock:
+            now_s = self._clock()
+            return max((now_s - batch.opened_at_s for batch in self._live), default=0.0)
+
     def _check(self, batch: Batch) -> None:
         with self._lock:
             if batch.lease.lost(self._clock()):
-                raise _lease_lost()
+                raise _lease_lost(batch)
 
     def _commit(self, batch: Batch, entry: Entry) -> None:
         with self._lock:
@@ -139,7 +150,7 @@ class Batches:
         if not settled:
             raise StoreError("The storage is too slow", "the wait for the marker of the batch was too long")
         if not holds:
-            raise _lease_lost()
+            raise _lease_lost(batch)
 
     def _fail(self, batch: Batch, sop_instance_uid: str, may_have_landed: bool) -> None:
         with self._lock:
@@ -244,15 +255,19 @@ class Batches:
     def _attempt(self, batch: Batch, what: str, write: Callable[[], object]) -> bool:
         try:
             write()
+            batch.problem = None
             return True
         except StoreError as error:
+            batch.problem = error
             _log.warning("batch_write_failed", batch=batch.batch_id, what=what, problem=error.problem)
         except Exception:
             _log.exception("batch_write_failed_unexpectedly", batch=batch.batch_id, what=what)
         return False
 
 
-def _lease_lost() -> StoreError:
+def _lease_lost(batch: Batch) -> StoreError:
+    if batch.problem is not None:
+        return StoreError(batch.problem.comment, f"the lease of the batch is lost: {batch.problem.problem}")
     return StoreError("The storage was out of reach for too long", "the lease of the batch is lost")
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fastscp.batches.lease import Lease
 from fastscp.batches.manifest import CloseReason, Entry
 from fastscp.batches.times import printable
+from fastscp.errors import StoreError
 
 _study_date = re.compile("[0-9]{8}").fullmatch
 
@@ -30,7 +31,7 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """When batches close, and how long their leases are. An import job takes 5,000 files and 10 GB at most."""
+    """When batches close, how long their leases are, and how often that is looked at. An import job takes 5,000 files and 10 GB at most."""
 
     quiet_s: float = 15.0
     age_s: float = 600.0
@@ -40,6 +41,7 @@ class Limits:
     renew_s: float = 30.0
     retry_s: float = 5.0
     put_deadline_s: float = 60.0
+    tick_s: float = 1.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,6 +61,8 @@ class Batch:
     writing: bool = False
     """Whether the marker or the manifest is being written: one at a time."""
     retry_at_s: float = 0.0
+    problem: StoreError | None = None
+    """Why the last write of the marker or the manifest failed."""
     study_date: str | None = None
     calling_ae_titles: set[str] = field(default_factory=set)
     called_ae_titles: set[str] = field(default_factory=set)

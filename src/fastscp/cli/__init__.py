@@ -13,23 +13,26 @@ import click
 from fastscp import __version__
 from fastscp.cli.config import show_config
 from fastscp.cli.page import GROUP_EPILOG, SERVE_SECTIONS, Group, Page, setting_options
-from fastscp.errors import ConfigError
+from fastscp.errors import CommandError, ConfigError
 from fastscp.observe import log
-from fastscp.settings import load_settings
+from fastscp.settings import OPTIONS, load_settings
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Group, context_settings=_CONTEXT, no_args_is_help=False, epilog=GROUP_EPILOG)
+_ELSEWHERE = {"jobs": ("fastscp.cli.jobs", "jobs_command"), "local": ("fastscp.cli.local", "local_command")}
+
+
+@click.group(cls=Group, context_settings=_CONTEXT, no_args_is_help=False, epilog=GROUP_EPILOG, elsewhere=_ELSEWHERE)
 @click.version_option(__version__, prog_name="fastscp", message="%(prog)s %(version)s", help="Print the version.")
 def _fastscp() -> None:
     """Receive DICOM instances (C-STORE) at the speed of the wire, and acknowledge only what is committed."""
 
 
 @_fastscp.command(cls=Page, sections=SERVE_SECTIONS)
-@setting_options
+@setting_options(OPTIONS)
 def serve(**flags: object) -> int:
     """Receive instances until SIGTERM or Ctrl-C.
 
@@ -53,7 +56,7 @@ def serve(**flags: object) -> int:
 
 @_fastscp.command(cls=Page)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: settings and problems.")
-@setting_options
+@setting_options(OPTIONS)
 def config(as_json: bool, **flags: object) -> int:
     """Show the configuration that serve would run with, the source of each value, and what is wrong with it.
 
@@ -67,8 +70,7 @@ def config(as_json: bool, **flags: object) -> int:
 
 
 def _complain(problem: str) -> None:
-    line = " ".join(problem.split())
-    print("fastscp: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+    print("fastscp: " + log.visible(" ".join(problem.split())), file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         _complain(str(error))
         return BAD_CONFIGURATION
+    except CommandError as error:
+        _complain(str(error))
+        return FAILED
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "fastscp"
         _complain(f"{error.format_message()} (see {command} --help)")

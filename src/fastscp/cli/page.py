@@ -4,12 +4,13 @@ Enters: the table of options. Leaves: click options and the text of help.
 Never: a default or a check of its own; click passes on what was written.
 """
 
-from collections.abc import Callable
-from typing import Any
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import click
 
-from fastscp.settings import OPTIONS, Option
+from fastscp.settings import Option
 
 Section = tuple[str, list[tuple[str, str]]]
 
@@ -75,9 +76,26 @@ class _Context(click.Context):
 
 
 class Group(click.Group):
-    """The top of the command."""
+    """The top of the command.
+
+    Args:
+        elsewhere: commands whose modules nobody should have to wait for who runs another one: by name, the module, and the command in it.
+    """
 
     context_class = _Context
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *self._elsewhere]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._elsewhere:
+            return super().get_command(ctx, cmd_name)
+        module, name = self._elsewhere[cmd_name]
+        return cast(click.Command, getattr(importlib.import_module(module), name))
 
 
 class _SettingOption(click.Option):
@@ -117,7 +135,8 @@ class Page(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record:
+            # What an argument is, the text above the options says.
+            if record and isinstance(parameter, click.Option):
                 group = parameter.setting.declared.group if isinstance(parameter, _SettingOption) else "General"
                 groups.setdefault(group, []).append(record)
         for heading, rows in [*groups.items(), *self.sections]:
@@ -125,13 +144,17 @@ class Page(click.Command):
                 formatter.write_dl(rows)
 
 
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: gives a command --config and all options of the table."""
-    config = click.Option(["--config"], metavar="FILE", type=str, help="TOML file to read options from. [FASTSCP_CONFIG]")
-    # click collects them in this attribute, last first.
-    command.__click_params__ = [  # type: ignore[attr-defined]
-        *(_SettingOption(setting) for setting in reversed(OPTIONS.values())),
-        config,
-        *getattr(command, "__click_params__", []),
-    ]
-    return command
+def setting_options(options: Mapping[str, Option]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: gives a command --config and all these options."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        config = click.Option(["--config"], metavar="FILE", type=str, help="TOML file to read options from. [FASTSCP_CONFIG]")
+        # click collects them in this attribute, last first.
+        command.__click_params__ = [  # type: ignore[attr-defined]
+            *(_SettingOption(setting) for setting in reversed(list(options.values()))),
+            config,
+            *getattr(command, "__click_params__", []),
+        ]
+        return command
+
+    return decorate

@@ -38,17 +38,17 @@ class _Sink:
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """The text with everything that is not printable, direction marks included, as an escape."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _neutralise(value: object) -> object:
     if isinstance(value, str):
-        return _visible(value)
+        return visible(value)
     if isinstance(value, bool | int | float | None):
         return value
-    return _visible(str(value))
+    return visible(str(value))
 
 
 def _neutralise_all(_logger: object, _method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -56,7 +56,7 @@ def _neutralise_all(_logger: object, _method: str, record: MutableMapping[str, A
     cleaned: MutableMapping[str, Any] = {key: _neutralise(value) for key, value in record.items()}
     if exception is not None:
         # Indented, so that no line of it looks like a record of its own.
-        cleaned["exception"] = "\n".join(f"    | {_visible(line)}" for line in str(exception).splitlines())
+        cleaned["exception"] = "\n".join(f"    | {visible(line)}" for line in str(exception).splitlines())
     return cleaned
 
 

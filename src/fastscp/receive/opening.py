@@ -5,15 +5,20 @@ Enters: the settings. Leaves: an open store. Never: one that cannot be written t
 
 from pathlib import Path
 
+from fastscp.batches import Limits
 from fastscp.errors import ConfigError
 from fastscp.receive.s3_store import S3Store
 from fastscp.settings import Settings
-from fastscp.stores import FileStore, NullStore, Store
+from fastscp.stores import FileStore, NullStore, Report, Store, StoreHealth
 from fastscp.stores.s3 import EngineError, S3Options, open_engine
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that `--store` names. Raises ConfigError where it cannot be used."""
+def open_store(settings: Settings, report: Report = lambda ready, why: None) -> Store:
+    """The store that `--store` names. Raises ConfigError where it cannot be used.
+
+    Args:
+        report: told by the S3 store when S3 begins or ceases to refuse access; in any thread.
+    """
     target = settings.store
     replace = settings.on_duplicate == "overwrite"
     if target.kind == "null":
@@ -38,4 +43,5 @@ def open_store(settings: Settings) -> Store:
     except EngineError as error:
         engine.close()
         raise ConfigError("--store", f"cannot write to {target}: {error.code}") from error
-    return S3Store(engine, target.path, put_deadline_s=settings.put_timeout_s, replace=replace)
+    limits = Limits(quiet_s=settings.quiet_period_s, put_deadline_s=settings.put_timeout_s)
+    return S3Store(engine, target.path, limits, StoreHealth(report), replace=replace)

@@ -19,7 +19,7 @@ from fastscp.errors import RefusedError
 from fastscp.observe.log import get_logger
 from fastscp.receive.checks import check_instance, read_head
 from fastscp.receive.s3_objects import S3Objects, store_error
-from fastscp.stores.base import InstanceName, Origin
+from fastscp.stores import InstanceName, Origin, StoreHealth
 from fastscp.stores.s3 import Engine, EngineError, MultipartUpload, ObjectAttributes, instance_attributes
 
 SMALLEST_PART_BYTES = 5 << 20
@@ -39,27 +39,45 @@ _log = get_logger("store")
 class S3Store:
     """The store `s3://bucket/prefix`. Owns the engine."""
 
-    def __init__(self, engine: Engine, prefix: str, *, put_deadline_s: float, replace: bool) -> None:
+    def __init__(self, engine: Engine, prefix: str, limits: Limits, health: StoreHealth, *, replace: bool) -> None:
+        """
+        Args:
+            limits: of batches; its `put_deadline_s` is that of every object.
+            replace: whether an instance that is in the open batch already is overwritten; otherwise it is refused with 0xC000.
+        """
         self._engine = engine
-        self._put_deadline_s = put_deadline_s
+        self._health = health
+        self._put_deadline_s = limits.put_deadline_s
         self._writers = ThreadPoolExecutor(BATCH_WRITERS, "batch-writer")
         self._batches = Batches(
-            S3Objects(engine, put_deadline_s),
+            S3Objects(engine, limits.put_deadline_s, health),
             Keys(prefix),
-            Limits(put_deadline_s=put_deadline_s),
+            limits,
             owner=f"{socket.gethostname()}-{os.getpid()}",
             replace=replace,
             clock=time.time,
             entropy=os.urandom,
             submit=self._writers.submit,
-            wait_s=put_deadline_s,
+            wait_s=limits.put_deadline_s,
         )
-        self._keeper = Keeper(self._batches, time.time)
+        self._keeper = Keeper(self._batches, time.time, limits.tick_s)
         self._keeper.start()
 
     def for_association(self, origin: Origin) -> "AssociationStore":
         """See `Store.for_association`."""
-        return AssociationStore(self._engine, self._batches, self._put_deadline_s, origin)
+        return AssociationStore(self._engine, self._batches, self._health, self._put_deadline_s, origin)
+
+    def open_batches(self) -> int:
+        """Batches that this worker has still to close."""
+        return self._batches.open_count()
+
+    def oldest_batch_age_s(self) -> float:
+        """Seconds since the oldest of them was opened, 0 where there is none."""
+        return self._batches.oldest_age_s()
+
+    def retry_count(self) -> int:
+        """Requests to S3 that were made again after a failure, so far."""
+        return self._engine.retry_count()
 
     def close(self) -> None:
         """Close all batches, which writes their manifests. What cannot be closed in time is left to the sweeper."""
@@ -73,9 +91,10 @@ class S3Store:
 class AssociationStore:
     """The same store, for the instances of one association."""
 
-    def __init__(self, engine: Engine, batches: Batches, put_deadline_s: float, origin: Origin) -> None:
+    def __init__(self, engine: Engine, batches: Batches, health: StoreHealth, put_deadline_s: float, origin: Origin) -> None:
         self._engine = engine
         self._batches = batches
+        self.health = health
         self._put_deadline_s = put_deadline_s
         self._origin = origin
 
@@ -83,9 +102,10 @@ class AssociationStore:
         """Put the object beside the marker of its batch, and wait for both."""
         size_bytes = instance.file_bytes
         ticket = self.join(instance, name, size_bytes)
-        with failing(ticket), lent(instance.segments()) as segments:
+        with failing(ticket, self.health), lent(instance.segments()) as segments:
             put = self._engine.put(ticket.key, segments, attributes=self.attributes(), deadline_s=self._put_deadline_s)
         ticket.committed(size_bytes, put.crc64nvme_base64)
+        self.health.succeeded()
 
     def begin_upload(self, instance: Instance) -> "S3Upload":
         """Prepare to send an instance in parts; nothing is sent before the first part is full."""
@@ -128,7 +148,7 @@ class S3Upload:
                 comment = "The identifying UIDs are too far into the data set"
                 raise RefusedError(0xC000, "unreadable_head", comment)
             self._ticket = self._store.join(instance, check_instance(instance, frozenset()), None)
-        with failing(self._ticket):
+        with failing(self._ticket, self._store.health):
             if self._multipart is None:
                 self._multipart = self._store.begin_multipart(self._ticket)
             with lent(instance.spillable_segments()) as segments:
@@ -147,7 +167,7 @@ class S3Upload:
             self._store.commit(instance, name)
             return
         try:
-            with failing(ticket):
+            with failing(ticket, self._store.health):
                 with lent(instance.segments()) as segments:
                     multipart.add_part(segments)
                 # The upload may have taken longer than the lease.
@@ -157,6 +177,7 @@ class S3Upload:
             self.abandon()
             raise
         ticket.committed(instance.file_bytes, put.crc64nvme_base64)
+        self._store.health.succeeded()
 
     def abandon(self) -> None:
         """Remove the parts and give up the place in the batch."""
@@ -181,13 +202,13 @@ def lent(segments: list[memoryview]) -> Iterator[list[memoryview]]:
 
 
 @contextlib.contextmanager
-def failing(ticket: Ticket) -> Iterator[None]:
+def failing(ticket: Ticket, health: StoreHealth) -> Iterator[None]:
     """Ends the ticket where the work under it fails; an EngineError leaves as StoreError."""
     try:
         yield
     except EngineError as error:
         ticket.failed(may_have_landed=error.unknown)
-        raise store_error(error) from error
+        raise store_error(error, health) from error
     except BaseException:
         ticket.failed()
         raise

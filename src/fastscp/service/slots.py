@@ -40,7 +40,7 @@ class SlotTable:
     def create(cls, worker_count: int) -> "SlotTable":
         """A table of zeros."""
         fd = _new_file()
-        os.ftruncate(fd, worker_count * _CELLS_PER_WORKER * _CELL_BYTES)
+        os.write(fd, bytes(worker_count * _CELLS_PER_WORKER * _CELL_BYTES))
         return cls(fd)
 
     def slots(self, worker: int) -> "WorkerSlots":

@@ -1,11 +1,25 @@
-"""All settings of the receiver: each option is declared once, in the class below.
+"""All settings: each option of the receiver is declared once, in Settings, and each of `fastscp jobs` in JobsSettings.
 
 Enters: flags, the environment, a TOML file. Leaves: one frozen object, and where each value came from.
 Never: a value that was not checked, an unknown name passed over.
 """
 
+from fastscp.settings.jobs import JOBS_OPTIONS, JobsSettings
 from fastscp.settings.kinds import Network, StoreTarget
-from fastscp.settings.load import Inspection, inspect_settings, load_settings
+from fastscp.settings.load import Inspection, child_environment, inspect_settings, load_jobs_settings, load_settings
 from fastscp.settings.table import OPTIONS, Option, Settings
 
-__all__ = ["OPTIONS", "Inspection", "Network", "Option", "Settings", "StoreTarget", "inspect_settings", "load_settings"]
+__all__ = [
+    "JOBS_OPTIONS",
+    "OPTIONS",
+    "Inspection",
+    "JobsSettings",
+    "Network",
+    "Option",
+    "Settings",
+    "StoreTarget",
+    "child_environment",
+    "inspect_settings",
+    "load_jobs_settings",
+    "load_settings",
+]

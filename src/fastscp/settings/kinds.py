@@ -205,6 +205,12 @@ def _parse_word(text: str) -> str:
     return text
 
 
+def _parse_table(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", text):
+        raise ValueError(f"{_quote(text)} is not the name of a table: 3 to 255 of letters, digits, dot, dash and underscore")
+    return text
+
+
 SWITCH = Kind(_parse_yes_no, "", _show_yes_no)
 YES_NO = Kind(_parse_yes_no, "yes|no", _show_yes_no)
 AE_TITLE = Kind(_parse_ae_title, "TITLE")
@@ -215,3 +221,4 @@ HOST = Kind(_parse_host, "ADDRESS")
 STORE = Kind(_parse_store, "STORE")
 ACCOUNT = Kind(_parse_account, "ACCOUNT")
 WORD = Kind(_parse_word, "NAME")
+TABLE = Kind(_parse_table, "TABLE")

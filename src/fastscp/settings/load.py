@@ -13,12 +13,16 @@ from typing import Any
 import msgspec
 
 from fastscp.errors import ConfigError
+from fastscp.settings.jobs import JOBS_OPTIONS, JobsSettings
 from fastscp.settings.table import OPTIONS, Option, Settings
 
 PREFIX = "FASTSCP_"
 CONFIG_VARIABLE = "FASTSCP_CONFIG"
 # Chooses the build of the native modules, in setup.py.
 _FOREIGN_VARIABLES = frozenset({"FASTSCP_BUILD"})
+# One environment and one file may serve all commands: an option of another one is known, and passed over.
+_KNOWN = OPTIONS | JOBS_OPTIONS
+_KNOWN_VARIABLES = frozenset(option.variable for option in _KNOWN.values())
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -64,7 +68,9 @@ def _read_file(path: str, called: str) -> dict[str, Any]:
         raise ConfigError(called, f"{path!r} is not a TOML file: {_one_line(error)}") from error
 
 
-def _from_file(flags: Mapping[str, object], environ: Mapping[str, str], problems: list[ConfigError]) -> dict[str, _Given]:
+def _from_file(
+    options: Mapping[str, Option], flags: Mapping[str, object], environ: Mapping[str, str], problems: list[ConfigError]
+) -> dict[str, _Given]:
     path, called = flags.get("config"), "--config"
     if path is None:
         path, called = environ.get(CONFIG_VARIABLE), CONFIG_VARIABLE
@@ -77,23 +83,23 @@ def _from_file(flags: Mapping[str, object], environ: Mapping[str, str], problems
         return {}
     given = {}
     for key, value in entries.items():
-        if key in OPTIONS:
+        if key in options:
             given[key] = _Given(f"{path}: {key}", f"file {path}: {key}", value)
-        else:
+        elif key not in _KNOWN:
             problems.append(
-                ConfigError(f"{path}: {key!r}" if not key.isidentifier() else f"{path}: {key}", f"unknown option{_closest(key, OPTIONS)}")
+                ConfigError(f"{path}: {key!r}" if not key.isidentifier() else f"{path}: {key}", f"unknown option{_closest(key, options)}")
             )
     return given
 
 
-def _from_environment(environ: Mapping[str, str], problems: list[ConfigError]) -> dict[str, _Given]:
-    by_variable = {option.variable: option for option in OPTIONS.values()}
+def _from_environment(options: Mapping[str, Option], environ: Mapping[str, str], problems: list[ConfigError]) -> dict[str, _Given]:
+    by_variable = {option.variable: option for option in options.values()}
     given = {}
     for variable in sorted(environ):
         if variable in by_variable:
             option = by_variable[variable]
             given[option.name] = _Given(variable, f"environment {variable}", environ[variable])
-        elif variable.startswith(PREFIX) and variable != CONFIG_VARIABLE and variable not in _FOREIGN_VARIABLES:
+        elif variable.startswith(PREFIX) and variable not in {CONFIG_VARIABLE, *_FOREIGN_VARIABLES, *_KNOWN_VARIABLES}:
             close = _closest(variable.removeprefix(PREFIX), (known.removeprefix(PREFIX) for known in by_variable), PREFIX)
             problems.append(ConfigError(variable, f"unknown variable{close}"))
     return given
@@ -149,6 +155,24 @@ def _contradictions(settings: Settings, called: Mapping[str, str]) -> Iterable[C
         yield between("admin_port", "port", f"--port and --admin-port are both {settings.port}")
 
 
+def _collect(
+    options: Mapping[str, Option], flags: Mapping[str, object], environ: Mapping[str, str] | None
+) -> tuple[dict[str, Any], dict[str, _Given], list[ConfigError]]:
+    """Values by option name, what was given, and what is wrong with it."""
+    environ = os.environ if environ is None else environ
+    problems: list[ConfigError] = []
+    given = _from_file(options, flags, environ, problems) | _from_environment(options, environ, problems)
+    given |= {name: _Given(option.flag, "flag", flags[name]) for name, option in options.items() if flags.get(name) not in (None, ())}
+    values = {name: option.default for name, option in options.items()}
+    for name, option in options.items():
+        if name in given:
+            try:
+                values[name] = _parse(option, given[name])
+            except ValueError as error:
+                problems.append(ConfigError(given[name].called, str(error)))
+    return values, given, problems
+
+
 def inspect_settings(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Inspection:
     """All values, sources and problems.
 
@@ -156,17 +180,7 @@ def inspect_settings(flags: Mapping[str, object], environ: Mapping[str, str] | N
         flags: value by option name, and "config" for the file; None is as good as not given.
         environ: the process' environment where None.
     """
-    environ = os.environ if environ is None else environ
-    problems: list[ConfigError] = []
-    given = _from_file(flags, environ, problems) | _from_environment(environ, problems)
-    given |= {name: _Given(option.flag, "flag", flags[name]) for name, option in OPTIONS.items() if flags.get(name) not in (None, ())}
-    values = {name: option.default for name, option in OPTIONS.items()}
-    for name, option in OPTIONS.items():
-        if name in given:
-            try:
-                values[name] = _parse(option, given[name])
-            except ValueError as error:
-                problems.append(ConfigError(given[name].called, str(error)))
+    values, given, problems = _collect(OPTIONS, flags, environ)
     sources = {name: given[name].source if name in given else "default" for name in OPTIONS}
     if problems:
         return Inspection(None, values, sources, problems)
@@ -175,9 +189,22 @@ def inspect_settings(flags: Mapping[str, object], environ: Mapping[str, str] | N
     return Inspection(None if problems else settings, values, sources, problems)
 
 
+def child_environment(changes: Mapping[str, str], without: str) -> dict[str, str]:
+    """The environment for a process that this one starts: its own without the variables that begin so, and with these set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)} | dict(changes)
+
+
 def load_settings(flags: Mapping[str, object]) -> tuple[Settings, dict[str, str]]:
     """The settings that hold, and the source of each by option name. Raises ConfigError."""
     inspection = inspect_settings(flags)
     if inspection.settings is None:
         raise inspection.problems[0]
     return inspection.settings, inspection.sources
+
+
+def load_jobs_settings(flags: Mapping[str, object]) -> JobsSettings:
+    """The settings of `fastscp jobs` that hold. Raises ConfigError."""
+    values, _, problems = _collect(JOBS_OPTIONS, flags, None)
+    if problems:
+        raise problems[0]
+    return JobsSettings(**{option.attribute: values[name] for name, option in JOBS_OPTIONS.items()})

@@ -189,6 +189,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     put_timeout_s: Annotated[
         float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory, and for S3; then the answer is A700.")
     ] = 60.0
+    quiet_period_s: Annotated[
+        float,
+        _D("quiet_period", TIMES, kinds.seconds(0.1, _DAY_S), "A batch for import closes after this long without an instance. S3 only."),
+    ] = 15.0
     drain_timeout_s: Annotated[
         float,
         _D(
@@ -247,9 +251,10 @@ class Option(msgspec.Struct, frozen=True):
         return ", ".join(show(one) for one in value) if self.declared.kind.many else show(value)
 
 
-def _options() -> dict[str, Option]:
-    hints = get_type_hints(Settings, include_extras=True)
-    defaults = Settings()
+def options_of(table: type[msgspec.Struct]) -> dict[str, Option]:
+    """The options that a class of settings declares, by name and in the order of the help."""
+    hints = get_type_hints(table, include_extras=True)
+    defaults = table()
     return {
         declared.name: Option(attribute, declared, getattr(defaults, attribute))
         for attribute, hint in hints.items()
@@ -257,5 +262,5 @@ def _options() -> dict[str, Option]:
     }
 
 
-OPTIONS = _options()
+OPTIONS = options_of(Settings)
 """All options by name, in the order of the help."""

@@ -20,7 +20,7 @@ from fastscp.stores.s3.client import connect, send_timeout_s
 from fastscp.stores.s3.crc import crc64nvme_of, to_base64
 from fastscp.stores.s3.engine import ChecksumMismatch, EngineError, ListedObject, NotFound, PutResult, Segments
 from fastscp.stores.s3.errors import translated_errors
-from fastscp.stores.s3.multipart import BotocoreUpload
+from fastscp.stores.s3.multipart import BotocoreUpload, answered
 from fastscp.stores.s3.options import S3Options
 from fastscp.stores.s3.retry import Retrier
 
@@ -41,7 +41,7 @@ class BotocoreEngine:
         self._options = options
         self._connection = connect(options)
         self._client = self._connection.client
-        self._retrier = Retrier(options.attempt_timeout_s)
+        self._retrier = Retrier(options.attempt_timeout_s, renew_credentials=self._connection.credentials.renew)
         # An object below the manager's threshold is one request: threads would only add a hand-over.
         config = TransferConfig(multipart_threshold=LARGEST_PUT_BYTES)
         self._manager = _Manager(self._client, config, executor_cls=NonThreadedExecutor)
@@ -114,6 +114,10 @@ class BotocoreEngine:
                 raise
             raise ConfigError("--store", f"cannot {doing} bucket {self._options.bucket}: {error.code}") from error
 
+    def retry_count(self) -> int:
+        """See `Engine.retry_count`."""
+        return self._retrier.retry_count
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._manager.shutdown()
@@ -130,7 +134,7 @@ class BotocoreEngine:
         answer = self._answers.put_object
         if answer.get("ChecksumCRC64NVME", checksum) != checksum:
             raise ChecksumMismatch("OtherChecksumInAnswer", unknown=True)
-        return PutResult(answer["ETag"], checksum)
+        return PutResult(answered(answer, "ETag"), checksum)
 
     def _release(self, views: list[memoryview]) -> None:
         for view in views:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import botocore.session
 from botocore.config import Config
-from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 from botocore.handlers import add_expect_header
 
 from fastscp.errors import ConfigError
+from fastscp.stores.s3.credentials import Chain, ChainCredentials, find_in_chain
 from fastscp.stores.s3.options import S3Options
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Connection(NamedTuple):
     """
 
     client: S3Client
-    credentials: Credentials
+    credentials: ChainCredentials
     region: str
     endpoint_url: str
     ca_bundle: str | None
@@ -39,11 +39,13 @@ def connect(options: S3Options) -> Connection:
     """A client for these options. Opens no connection to S3. Raises ConfigError."""
     try:
         session = botocore.session.get_session()
-        credentials = session.get_credentials()
+        try:
+            credentials = ChainCredentials(find_in_chain)
+        except LookupError:
+            raise ConfigError("--store", "there are no AWS credentials: neither keys nor a profile nor a role") from None
+        session.register_component("credential_provider", Chain(credentials))
         region = options.region or session.get_config_variable("region")
         ca_bundle = options.ca_bundle or session.get_config_variable("ca_bundle")
-        if credentials is None:
-            raise ConfigError("--store", "there are no AWS credentials: neither keys nor a profile nor a role")
         if region is None:
             raise ConfigError("--store", "the AWS region is not set")
 

@@ -54,6 +54,13 @@ class EngineError(FastScpError):
         self.unknown = unknown
 
 
+class IncompleteAnswer(EngineError):
+    """S3 said yes and not what to: an error that it met after it had begun to answer, or an answer that was cut."""
+
+    def __init__(self) -> None:
+        super().__init__("IncompleteAnswer", retryable=True, unknown=True)
+
+
 class PreconditionFailed(EngineError):
     """The object exists, and `if_none_match` was asked for.
 
@@ -118,6 +125,9 @@ class Engine(Protocol):
 
     def check(self, prefix: str, *, deadline_s: float) -> None:
         """Begin an upload and abort it, which leaves nothing. Raises ConfigError where only a person can help, else EngineError."""
+
+    def retry_count(self) -> int:
+        """Requests that were made again after a failure, so far."""
 
     def close(self) -> None:
         """Close all connections. Called once, when nothing is under way."""

@@ -3,6 +3,7 @@
 Enters: statuses, error codes and exceptions. Leaves: an `EngineError`. Never: a message text, which may quote the peer.
 """
 
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,12 +48,14 @@ _ACCESS = {
     "PermanentRedirect",
     "SignatureDoesNotMatch",
 }
+# What names an error goes into logs, Error Comments and /readyz: nothing else than a word does.
+_word = re.compile("[A-Za-z][A-Za-z0-9.]{0,35}").fullmatch
 _CODES = {301: "PermanentRedirect", 403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed"}
 
 
 def error_of_answer(status: int, code: str) -> EngineError:
-    """The error that an answer with this HTTP status and S3 error code is; "" where the answer has no code."""
-    code = code if code and not code.isdigit() else _CODES.get(status, f"Http{status}")
+    """The error that an answer with this HTTP status and S3 error code is; a code that is no word counts as absent."""
+    code = code if _word(code) else _CODES.get(status, f"Http{status}")
     if code == "PreconditionFailed":
         return PreconditionFailed(code)
     if code in _CHECKSUM:

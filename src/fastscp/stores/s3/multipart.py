@@ -4,12 +4,13 @@ Enters: segments, part by part. Leaves: an object whose checksum S3 has verified
 Never: a part kept after it was sent.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastscp.stores.s3.body import SegmentsBody
 from fastscp.stores.s3.client import send_timeout_s
 from fastscp.stores.s3.crc import crc64nvme_of, to_base64
-from fastscp.stores.s3.engine import ChecksumMismatch, EngineError, NotFound, PutResult, Segments
+from fastscp.stores.s3.engine import ChecksumMismatch, EngineError, IncompleteAnswer, NotFound, PutResult, Segments
 from fastscp.stores.s3.errors import translated_errors
 from fastscp.stores.s3.options import S3Options
 from fastscp.stores.s3.retry import Retrier
@@ -40,7 +41,8 @@ class BotocoreUpload:
 
         def create(_: bool) -> str:
             with translated_errors():
-                return self._client.create_multipart_upload(**(create_arguments | self._target))["UploadId"]
+                answer = self._client.create_multipart_upload(**(create_arguments | self._target))
+            return answered(answer, "UploadId")
 
         self._upload: Any = {**self._target, "UploadId": retrier.call(deadline_s, create)}
 
@@ -56,7 +58,7 @@ class BotocoreUpload:
                 answer = self._client.upload_part(PartNumber=number, Body=body, ChecksumCRC64NVME=checksum, **self._upload)
             if answer.get("ChecksumCRC64NVME", checksum) != checksum:
                 raise ChecksumMismatch("OtherChecksumInAnswer", unknown=True)
-            return answer["ETag"]
+            return answered(answer, "ETag")
 
         try:
             etag = self._retrier.call(self._deadline_s, send)
@@ -83,7 +85,7 @@ class BotocoreUpload:
                 return self._etag_of_completed(checksum)
             if answer.get("ChecksumCRC64NVME", checksum) != checksum:
                 raise ChecksumMismatch("OtherChecksumInAnswer", unknown=True)
-            return str(answer["ETag"])
+            return answered(answer, "ETag")
 
         return PutResult(self._retrier.call(self._deadline_s, send), checksum)
 
@@ -105,4 +107,12 @@ class BotocoreUpload:
             head = self._client.head_object(ChecksumMode="ENABLED", **self._target)
         if head.get("ChecksumCRC64NVME") != checksum or head["ContentLength"] != self._size_bytes:
             raise EngineError("UploadVanished")
-        return head["ETag"]
+        return answered(head, "ETag")
+
+
+def answered(answer: Mapping[str, Any], member: str) -> str:
+    """What an answer says. Raises IncompleteAnswer where it does not say it."""
+    value = answer.get(member)
+    if not value:
+        raise IncompleteAnswer
+    return str(value)

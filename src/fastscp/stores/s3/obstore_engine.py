@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
-from botocore.credentials import Credentials
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
@@ -23,8 +22,10 @@ from fastscp.errors import ConfigError
 from fastscp.stores.s3.attributes import ObjectAttributes
 from fastscp.stores.s3.botocore_engine import BotocoreEngine
 from fastscp.stores.s3.client import Connection
+from fastscp.stores.s3.credentials import ChainCredentials
 from fastscp.stores.s3.engine import EngineError, PutResult
 from fastscp.stores.s3.errors import error_of_answer
+from fastscp.stores.s3.multipart import answered
 from fastscp.stores.s3.options import S3Options
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ObstoreEngine(BotocoreEngine):
             )
         except (BaseError, OSError) as error:
             raise _error_of_obstore(error) from error
-        return PutResult(answer["e_tag"] or "", checksum)
+        return PutResult(answered(answer, "e_tag"), checksum)
 
     def _release(self, views: list[memoryview]) -> None:
         # A request that failed is dropped by obstore's own threads, some time after its error is raised.
@@ -117,7 +118,7 @@ def _open_store(options: S3Options, connection: Connection) -> S3Store:
 class _CredentialProvider:
     """The standard AWS chain, for obstore."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: ChainCredentials) -> None:
         self._credentials = credentials
 
     def __call__(self) -> "S3Credential":

@@ -1,0 +1,1 @@
+"""The function that follows an import job to its end."""

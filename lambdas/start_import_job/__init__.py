@@ -1,0 +1,1 @@
+"""The function that starts the import job of a batch."""

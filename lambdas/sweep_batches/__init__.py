@@ -1,0 +1,1 @@
+"""The function that goes on with whatever was left behind."""

@@ -1,0 +1,134 @@
+"""The embedded AWS: all services of one account in this process, and the processes that run its functions.
+
+Enters: options. Leaves: an endpoint. Never: two in one process at one time: moto keeps its state in its modules.
+"""
+
+import contextlib
+import json
+import tempfile
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fastscp.local import hooks, wiring
+from fastscp.local.deployed import functions_directory
+from fastscp.local.event_source import EventSource, Schedule
+from fastscp.local.functions import Functions
+from fastscp.local.healthimaging import Clock, HealthImaging, Limits
+from fastscp.local.objects import EmbeddedObjects
+from fastscp.local.server import Server
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedOptions:
+    """How the embedded AWS behaves.
+
+    Attributes:
+        port: of the endpoint; 0 takes a free one.
+        limits: of HealthImaging.
+        clock_scale: how much faster HealthImaging's time passes.
+        seed: of what is left to chance: late and repeated events, ids.
+        pace: what the functions are told of it.
+        visibility_s: of the import queue.
+        receive_count: receives after which a message goes to the dead-letter queue.
+        sweep_interval_s: between two runs of the sweeper.
+        events_twice, events_late, events_latest_s: see `hooks.deliver_events`.
+        function_processes: most invocations at one time.
+    """
+
+    port: int = 0
+    limits: Limits = field(default_factory=Limits)
+    clock_scale: float = 1.0
+    seed: int = 1
+    pace: wiring.Pace = field(default_factory=wiring.Pace)
+    visibility_s: int = 60
+    receive_count: int = 5
+    sweep_interval_s: float = 30.0
+    events_twice: float = 0.1
+    events_late: float = 0.1
+    events_latest_s: int = 3
+    function_processes: int = 2
+
+
+class EmbeddedAws:
+    """Runs between `__enter__` and `__exit__`.
+
+    Attributes:
+        url: the endpoint of all services.
+        healthimaging: the service, for what its API does not tell.
+        objects: the objects in S3, without HTTP.
+        datastore_id: of the data store into which is imported.
+        function_log: what the functions wrote.
+        queues: the import queue and its dead-letter queue.
+    """
+
+    url: str
+    datastore_id: str
+    queues: wiring.Queues
+
+    def __init__(self, options: EmbeddedOptions | None = None) -> None:
+        self._options = options or EmbeddedOptions()
+        self._stack = contextlib.ExitStack()
+        self.objects = EmbeddedObjects()
+        limits, clock = self._options.limits, Clock(self._options.clock_scale)
+        self.healthimaging = HealthImaging(self.objects, limits=limits, clock=clock, seed=self._options.seed)
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def client(self, service: str) -> Any:
+        """A boto3 client."""
+        return wiring.client(service, self.url)
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        options = self._options
+        code = functions_directory()
+        server = Server(self.healthimaging, options.port)
+        stack.callback(server.stop)
+        server.start()
+        self.url = server.url
+        self._configure("config", {"stepfunctions": {"execute_state_machine": True}})
+        stack.callback(self._configure, "reset", {})
+        self.healthimaging.start()
+        stack.callback(self.healthimaging.stop)
+        self.datastore_id = self.healthimaging.add_datastore("fastscp")
+
+        self.function_log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastscp-"))) / "functions.log"
+        environ = wiring.function_environment(self.url, self.datastore_id, options.pace)
+        self.functions = Functions(code, environ, wiring.REGION, self.function_log, options.function_processes)
+        stack.callback(self.functions.stop)
+        self._hook(stack)
+
+        wiring.create_buckets(self.url)
+        self.queues = wiring.create_queues(self.url, options.visibility_s, options.receive_count)
+        wiring.create_tables(self.url)
+        wiring.create_functions(self.url)
+        wiring.create_state_machine(self.url)
+        source = EventSource(self.client("sqs"), self.queues.url, self.queues.arn, self.functions, "trigger_import")
+        schedule = Schedule(self.functions, "sweep_batches", options.sweep_interval_s)
+        for part in (source, schedule):
+            stack.callback(part.stop)
+            part.start()
+
+    def _hook(self, stack: contextlib.ExitStack) -> None:
+        options, replaced = self._options, hooks.Hooks()
+        stack.callback(replaced.restore)
+        hooks.run_functions(replaced, self.functions)
+        hooks.reach_server(replaced, self.url, wiring.ACCESS_KEY, wiring.SECRET_KEY)
+        hooks.deliver_events(replaced, options.seed, twice=options.events_twice, late=options.events_late, latest_s=options.events_latest_s)
+
+    def _configure(self, what: str, values: dict[str, Any]) -> None:
+        body = json.dumps(values).encode()
+        request = urllib.request.Request(  # noqa: S310 - http, to this process
+            f"{self.url}/moto-api/{what}", body, {"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+            pass

@@ -1,0 +1,70 @@
+"""The credentials of the standard AWS chain, looked for anew where S3 says that those in use are over.
+
+Enters: the chain. Leaves: what a request is signed with. Never: a credential in a log or an error.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+import botocore.session
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError
+
+
+class ChainCredentials(Credentials):
+    """Thread-safe. Credentials with an end that botocore knows of (roles, `credential_process`) are refreshed by botocore itself;
+    those without (keys in a shared file) are read once by it, and would be used for ever.
+    """
+
+    def __init__(self, find: Callable[[], Credentials | None]) -> None:
+        """
+        Args:
+            find: walks the chain from its beginning.
+        """
+        found = find()
+        if found is None:
+            raise LookupError
+        # The parent's attributes stay empty: who signs asks for frozen credentials.
+        super().__init__("", "")
+        self._find = find
+        self._found = found
+        self._lock = threading.Lock()
+        self._looked_at_s = self._renewed_at_s = float("-inf")
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """What to sign with now. May ask the source for new ones."""
+        return self._found.get_frozen_credentials()
+
+    def renew(self, since_s: float) -> bool:
+        """Look for other credentials, unless somebody has looked since. Returns whether others were found since then.
+
+        Args:
+            since_s: when a request began that S3 refused for its credentials, monotonic.
+        """
+        with self._lock:
+            if self._looked_at_s < since_s:
+                try:
+                    before, found = self._found.get_frozen_credentials(), self._find()
+                    if found is not None and found.get_frozen_credentials() != before:
+                        self._found, self._renewed_at_s = found, time.monotonic()
+                except (BotoCoreError, OSError):
+                    pass  # The source is out of reach: what is there stays, and the next refusal asks again.
+                self._looked_at_s = time.monotonic()
+            return self._renewed_at_s >= since_s
+
+
+class Chain:
+    """A botocore session's provider of credentials, that provides these."""
+
+    def __init__(self, credentials: ChainCredentials) -> None:
+        self._credentials = credentials
+
+    def load_credentials(self) -> ChainCredentials:
+        """The credentials."""
+        return self._credentials
+
+
+def find_in_chain() -> Credentials | None:
+    """Walk the standard AWS chain: environment, profile, container, instance."""
+    return botocore.session.get_session().get_credentials()
