@@ -90,8 +90,7 @@ def killed_at(target: str, fate: Fate, receiver: FastScp, proxy: FaultProxy, ser
     # The marker and the first PUT go side by side: the other one is through before the kill.
     other = {"PutObject-open-1": "/instances/", "PutObject-instances-1": "/open/"}.get(target) if len(instances) > 1 else None
     wait_until(lambda: other is None or any(other in key for key in list(server.objects)), "the other of the two calls is through")
-    receiver.send_signal(signal.SIGKILL)
-    receiver.wait_exit()
+    receiver.kill()
     sender.join()
     calls_before = len(server.requests)
     hold.release(drop=fate == "lost")
@@ -129,8 +128,7 @@ def test_killed_after_success_the_next_one_goes_on(start: Start, kind: EngineKin
     sender = Sender(first.port, before)
     sender.run()
     assert sender.acknowledged == before
-    first.send_signal(signal.SIGKILL)
-    first.wait_exit()
+    first.kill()
     assert not manifests(ServerObjects(plain_server), KEYS)
     after = [make(study=made.study, series=made.series) for made in before]
     second = start(kind)

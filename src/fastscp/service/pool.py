@@ -78,6 +78,7 @@ class WorkerPool:
 
     def reasons_not_ready(self) -> dict[str, str]:
         """Reason by component; empty where every worker accepts and none has a reason."""
+        self._ask()
         reasons: dict[str, str] = {}
         for index in range(len(self._threads)):
             worker = self._workers.get(index)
@@ -105,11 +106,7 @@ class WorkerPool:
 
     def families(self) -> list[Family]:
         """What all workers count, those that have ended included."""
-        workers = list(self._workers.copy().values())
-        deadline = time.monotonic() + REPORT_S
-        for worker in workers:
-            if not worker.ask(deadline):
-                _log.warning("worker_silent", worker=worker.index + 1, waited_s=REPORT_S)
+        workers = self._ask()
         return merged([self._ended, *(worker.report.families for worker in workers if worker.state != "ended")])
 
     def drain(self, timeout_s: float) -> int:
@@ -138,6 +135,15 @@ class WorkerPool:
     def close(self) -> None:
         """Give back what the workers shared. Called when none is left."""
         self._slots.close()
+
+    def _ask(self) -> list[WorkerProcess]:
+        workers = list(self._workers.copy().values())
+        deadline = time.monotonic() + REPORT_S
+        questions = [(worker, worker.ask()) for worker in workers]
+        for worker, number in questions:
+            if not worker.wait_report(number, deadline):
+                _log.warning("worker_silent", worker=worker.index + 1, waited_s=REPORT_S)
+        return workers
 
     def _accepting(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers.copy().values() if worker.state == "accepting"]

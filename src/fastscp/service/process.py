@@ -107,20 +107,27 @@ class WorkerProcess:
             self._channel.close()
         self._changed()
 
-    def ask(self, deadline: float) -> bool:
-        """Have the worker report. Returns whether it has, by then.
+    def ask(self) -> int:
+        """Ask the worker to report. Returns the number of the question."""
+        with self._answered:
+            self._asked_number += 1
+            number = self._asked_number
+        if self.state != "starting":
+            self._messages.send(Ask(number))
+        return number
+
+    def wait_report(self, number: int, deadline: float) -> bool:
+        """Wait for the answer. Returns False where there is none by then, although the worker should be able to give it.
 
         Args:
             deadline: by the monotonic clock.
         """
+
+        def answered() -> bool:
+            return self.report.number >= number or self.state in ("starting", "ended")
+
         with self._answered:
-            self._asked_number += 1
-            number = self._asked_number
-        self._messages.send(Ask(number))
-        with self._answered:
-            return self._answered.wait_for(
-                lambda: self.report.number >= number or self.state == "ended", max(0.0, deadline - time.monotonic())
-            )
+            return self._answered.wait_for(answered, max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
         """End the process at once."""

@@ -4,11 +4,6 @@ Enters: the settings. Leaves: 0 when it has drained. Never: an acknowledged inst
 """
 
 import contextlib
-<<<<<<< HEAD
-=======
-import functools
-import os
->>>>>>> main
 import resource
 import signal
 import threading
@@ -42,7 +37,6 @@ def run(settings: Settings) -> int:
     health.set_ready("listener", False, "starting")
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(bind(settings.host, settings.port)))
-<<<<<<< HEAD
         address = listening.getsockname()
         pool = stack.enter_context(contextlib.closing(WorkerPool(settings, address[:2])))
         listener = Listener(listening, pool, metrics, settings.associate_timeout_s)
@@ -52,12 +46,6 @@ def run(settings: Settings) -> int:
             health,
             lambda: text_of(merged([families_of(metrics.registry), pool.families()])),
         )
-=======
-        store = stack.enter_context(contextlib.closing(open_store(settings, functools.partial(health.set_ready, "store"))))
-        acceptor = stack.enter_context(contextlib.closing(Acceptor(settings, store, metrics, listening.getsockname())))
-        listener = Listener(listening, acceptor, metrics, settings.associate_timeout_s)
-        admin = AdminServer(settings.admin_host, settings.admin_port, health, metrics)
->>>>>>> main
         admin.start()
         stack.callback(admin.stop)
         health.ask(pool.reasons_not_ready)

@@ -5,6 +5,7 @@ Never: an association begun after the supervisor is gone, an acknowledged instan
 """
 
 import contextlib
+import functools
 import os
 import pickle
 import signal
@@ -18,6 +19,7 @@ from fastscp.association import Acceptor, Connection, check_pynetdicom
 from fastscp.errors import ConfigError
 from fastscp.observe import log
 from fastscp.observe.families import families_of
+from fastscp.observe.health import Health
 from fastscp.observe.metrics import Metrics
 from fastscp.receive import open_store
 from fastscp.service.handover import Draining, MessageChannel, NoDescriptorLeft, Ready, Report, Unusable, receive_connection
@@ -35,12 +37,14 @@ def _serve(
 ) -> int:
     check_pynetdicom()
     metrics = Metrics(fastscp.__version__)
+    health = Health()
+    health.set_ready("store", True)
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(open_store(settings)))
+        store = stack.enter_context(contextlib.closing(open_store(settings, functools.partial(health.set_ready, "store"))))
         own = slots.slots(index)
         acceptor = Acceptor(settings, store, metrics, local_address, own)
         stack.callback(acceptor.close)
-        threading.Thread(target=_answer, args=(messages, metrics), name="messages", daemon=True).start()
+        threading.Thread(target=_answer, args=(messages, metrics, health), name="messages", daemon=True).start()
         _drain_on_signals(messages)
         ended = threading.Event()
         acceptor.serve(lambda: _next_connection(channel, own, ended))
@@ -68,9 +72,9 @@ def _next_connection(channel: socket.socket, slots: WorkerSlots, ended: threadin
         return connection
 
 
-def _answer(messages: MessageChannel, metrics: Metrics) -> None:
+def _answer(messages: MessageChannel, metrics: Metrics, health: Health) -> None:
     while (question := messages.to_worker()) is not None:
-        messages.send(Report(question.number, families_of(metrics.registry), {}))
+        messages.send(Report(question.number, families_of(metrics.registry), health.reasons_not_ready()))
 
 
 def _drain_on_signals(messages: MessageChannel) -> None:
