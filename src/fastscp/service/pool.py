@@ -69,7 +69,10 @@ class WorkerPool:
             failed = bool(problems) or self._unclean_count > 0
         self._has_started = not failed
         if failed:
-            self.drain(self._settings.put_timeout_s)
+            # None has anything yet.
+            self.kill()
+            for thread in self._threads:
+                thread.join()
             raise problems[0] if problems else FastScpError("a worker ended while it was starting")
 
     def is_alive(self) -> bool:
@@ -189,6 +192,6 @@ class WorkerPool:
         if code < 0:
             with contextlib.suppress(ValueError):
                 how = {"signal": signal.Signals(-code).name}
-        if worker.problem is None or self._has_started:
+        if self._has_started or (worker.problem is None and not self._stopping.is_set()):
             problem = str(worker.problem) if worker.problem else None
             _log.error("worker_died", worker=worker.index + 1, connections_lost=lost_count, problem=problem, **how)
