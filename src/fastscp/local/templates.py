@@ -41,7 +41,7 @@ class Resolved(NamedTuple):
     outputs: dict[str, Any]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """YAML with CloudFormation's short forms of functions, read into the long ones."""
 
 
@@ -63,7 +63,7 @@ _Loader.add_multi_constructor("!", _function)
 
 def load(path: Path) -> dict[str, Any]:
     """A template as its YAML has it, functions in their long form."""
-    template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a safe loader
     return template
 
 
