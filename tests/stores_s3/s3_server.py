@@ -32,7 +32,7 @@ class Stored:
     body: bytes
     headers: dict[str, str]
     checksum: str
-    modified_s: float = field(default_factory=lambda: float(int(time.time())))
+    modified_s: float = field(default_factory=time.time)
 
     @property
     def etag(self) -> str:
@@ -71,6 +71,7 @@ class S3Server:
         self.faults: dict[str, deque[str]] = defaultdict(deque)
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.access_keys: set[str] | None = None
+        self.clock_skew_s = 0.0
         self.lock = threading.Lock()
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"s3": self})
@@ -206,6 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         stored = self._verified(headers, body)
         if headers.get("if-none-match") == "*" and self.key in self.s3.objects:
             raise S3Fault(412, "PreconditionFailed")
+        stored.modified_s += self.s3.clock_skew_s
         self.s3.objects[self.key] = stored
         return 200, {"ETag": stored.etag, CRC_HEADER: stored.checksum, "x-amz-checksum-type": "FULL_OBJECT"}, b""
 
@@ -275,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         for key in page:
             stored = self.s3.objects[key]
-            modified = datetime.fromtimestamp(stored.modified_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            modified = datetime.fromtimestamp(int(stored.modified_s), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
             inner += f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified><Size>{len(stored.body)}</Size>"
             inner += f"<ETag>{escape(stored.etag)}</ETag></Contents>"
         return 200, {}, f"<ListBucketResult>{inner}</ListBucketResult>".encode()
