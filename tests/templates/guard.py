@@ -211,9 +211,9 @@ def roles_are_taken_by_one_service_for_this_account(resolved: Resolved) -> Itera
             if set(statement["Principal"]) != {"Service"} or not isinstance(statement["Principal"]["Service"], str):
                 yield f"{path} is taken by {statement['Principal']}"
             # Lambda says nothing of the source when it takes a role; iam:PassRole guards that.
-            elif statement["Principal"]["Service"] != "lambda.amazonaws.com":
-                if statement.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount") != ACCOUNT:
-                    yield f"{path} is taken for any account"
+            account = statement.get("Condition", {}).get("StringEquals", {}).get("aws:SourceAccount")
+            if statement["Principal"] != {"Service": "lambda.amazonaws.com"} and account != ACCOUNT:
+                yield f"{path} is taken for any account"
 
 
 @rule

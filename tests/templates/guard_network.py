@@ -173,7 +173,7 @@ def the_vpc_is_closed(resolved: Resolved) -> Iterator[str]:
     made = [vpc.ref for _, vpc in of_type(resolved, "AWS::EC2::VPC")]
     if not made:
         return
-    subnets = {path: subnet for path, subnet in of_type(resolved, "AWS::EC2::Subnet")}
+    subnets = dict(of_type(resolved, "AWS::EC2::Subnet"))
     if len({subnet.properties["AvailabilityZone"] for subnet in subnets.values()}) < 2 or len(subnets) != 4:
         yield "the subnets are in one zone"
     if any(subnet.properties["MapPublicIpOnLaunch"] for subnet in subnets.values()):

@@ -1,4 +1,4 @@
-"""What the workflow relies on as rules over resolved templates: events, queues, tables, functions, state machine, schedule; see guard.py."""
+"""What the workflow relies on as rules over resolved templates: events, queues, tables, functions, schedule; see guard.py."""
 
 import json
 import re
