@@ -44,6 +44,9 @@ class PendingUpload:
     key: str
     headers: dict[str, str]
     parts: dict[int, Stored] = field(default_factory=dict)
+    checksum: int = 0
+    """Of all parts so far, where they come in order and none comes twice."""
+    size_bytes: int = 0
 
 
 class S3Fault(Exception):
@@ -72,6 +75,8 @@ class S3Server:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.access_keys: set[str] | None = None
         self.clock_skew_s = 0.0
+        self.keep_parts = True
+        """False drops the bytes of a part once they are verified, for objects that are too large to keep."""
         self.lock = threading.Lock()
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"s3": self})
@@ -227,6 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _UploadPart(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         upload = self._pending()
         stored = upload.parts[int(self.query["partNumber"])] = self._verified(headers, body)
+        if not self.s3.keep_parts:
+            upload.checksum = crc64nvme_of([body], upload.checksum)
+            upload.size_bytes += len(body)
+            stored.body = b""
         return 200, {"ETag": stored.etag, CRC_HEADER: stored.checksum}, b""
 
     def _CompleteMultipartUpload(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -237,8 +246,14 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         if named != [(number, part.etag, part.checksum) for number, part in sorted(upload.parts.items())]:
             raise S3Fault(400, "InvalidPart")
-        stored = self._verified(headers, b"".join(part.body for _, part in sorted(upload.parts.items())))
-        if int(headers["x-amz-mp-object-size"]) != len(stored.body):
+        if self.s3.keep_parts:
+            stored = self._verified(headers, b"".join(part.body for _, part in sorted(upload.parts.items())))
+            size_bytes = len(stored.body)
+        else:
+            stored, size_bytes = Stored(b"", {}, to_base64(upload.checksum)), upload.size_bytes
+            if headers[CRC_HEADER] != stored.checksum:
+                raise S3Fault(400, "BadDigest")
+        if int(headers["x-amz-mp-object-size"]) != size_bytes:
             raise S3Fault(400, "InvalidRequest")
         stored.headers = upload.headers
         self.s3.objects[self.key] = stored
