@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.templates import guard_network, guard_wiring  # noqa: F401 - they register their rules
-from tests.templates.deployments import VARIANTS, changed, deployed
+from fastscp.local.templates import resolve
+from tests.templates.deployments import CFN, VARIANTS, changed, deployed
 from tests.templates.guard import RULES
 
 S, N, R, W, M, MAIN = "storage.yaml", "network.yaml", "receiver.yaml", "workflow.yaml", "monitoring.yaml", "main.yaml"
@@ -278,6 +279,14 @@ MUTATIONS = [
 def test_a_broken_promise_is_noticed(tmp_path: Path, rule: str, variant: str, file: str, old: str, new: str) -> None:
     resolved = deployed(variant, changed(tmp_path, file, old, new))
     assert list(RULES[rule](resolved))
+
+
+def test_the_repository_is_scanned_and_its_tags_stay() -> None:
+    resolved = resolve(CFN / "repository.yaml", {})
+    repository = resolved.resources["Repository"].properties
+    assert (repository["ImageScanningConfiguration"], repository["ImageTagMutability"]) == ({"ScanOnPush": True}, "IMMUTABLE")
+    for name in ("buckets_are_private", "only_tls_reaches_data", "data_is_encrypted"):
+        assert list(RULES[name](resolved)) == []
 
 
 def test_every_rule_has_been_seen_to_bite() -> None:
