@@ -14,7 +14,7 @@ unexport PYTHONPATH
 unexport FASTSCP_BUILD
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint stubtest unit asan coverage bench fuzz package clean
+.PHONY: help install run test lint stubtest unit asan coverage bench fuzz package deploy check-templates check-image clean
 
 help:
 	@echo "make run       receive and import sample images on port 11112, with an embedded AWS, until Ctrl-C"
@@ -23,7 +23,9 @@ help:
 	@echo "make coverage  all tests with line coverage of Python and Cython"
 	@echo "make bench     benchmarks against other receivers, with a table"
 	@echo "make fuzz      look for inputs that break the native code, for FUZZ_SECONDS, under the sanitizers"
-	@echo "make package   the Lambda functions as build/lambdas.zip"
+	@echo "make package   what is deployed: functions, templates, state machine; offline, the same bytes from the same sources"
+	@echo "make deploy    STACK=... REGION=... [PARAMS=file.json]: image, artefacts and stack, with the AWS CLI and Docker"
+	@echo "make check-templates, make check-image   checkov over the templates; the image, built and run without Docker"
 	@echo "make lint      ruff and mypy;  make clean  remove all that was built"
 
 install: $(INSTALLED)
@@ -82,6 +84,21 @@ fuzz: build-asan
 
 package: install
 	$(BIN)/python scripts/package_lambdas.py
+	$(BIN)/python scripts/package.py
+
+# STACK and REGION; PARAMS is a JSON file as in cfn/params/. What is needed is in docs/deployment.md.
+deploy: package
+	scripts/deploy.sh "$(STACK)" "$(REGION)" $(PARAMS)
+
+# Half a minute, and a tool with dependencies of its own.
+check-templates:
+	test -x build/checkov/bin/checkov || ($(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet 'checkov>=3.3,<4')
+	build/checkov/bin/checkov --config-file cfn/checkov.yaml
+
+# As root on Debian, with buildah, debootstrap and DCMTK; minutes.
+check-image: install
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python scripts/image_smoke.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage .coverage.* src/*.egg-info

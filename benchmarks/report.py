@@ -51,12 +51,13 @@ def spread(of: Spread, divisor: float = 1) -> str:
     return f"{number(of.median / divisor)} ({number(of.least / divisor)}-{number(of.most / divisor)})"
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [_row(head), "|" + "---|" * len(head), *map(_row, rows), ""]
+    return [row(head), "|" + "---|" * len(head), *map(row, rows), ""]
 
 
 def _ratio_cells(samples: Samples, work: Work, contender: str) -> list[str]:

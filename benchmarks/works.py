@@ -83,8 +83,7 @@ FILE_8 = ("floor-file", "fastscp-file", "dcmtk-fork", "orthanc", "pynetdicom-fil
 SEQUENTIAL = ("floor-file", "fastscp-file", "dcmtk", "pynetdicom-file")
 BURST = ("fastscp-file", "dcmtk-pair", "dcmtk-pair-nodelay", "pynetdicom-file")
 SLOW_IN_BURSTS = ("dcmtk-pair",)
-S3_FASTSCP = ("fastscp-obstore", "fastscp-s3transfer", "fastscp-crt")
-S3 = (*S3_FASTSCP, "pynetdicom-boto3", "pynetdicom-boto3-early")
+S3 = ("fastscp-obstore", "fastscp-s3transfer", "fastscp-crt", "pynetdicom-boto3", "pynetdicom-boto3-early")
 
 
 def _s3(
@@ -99,11 +98,10 @@ def _s3(
 
 S3_WORKS = (
     *(_s3("ct", associations, S3, most=20_000) for associations in (1, 8, 32, 100)),
-    *(_s3("small", associations, S3, most=100_000) for associations in (1, 8, 32, 100)),
-    _s3("big", 1, S3, most=1, rounds=3),
-    _s3("big", 8, S3_FASTSCP, most=8, rounds=1),
-    _s3("big", 32, S3_FASTSCP, most=32, rounds=1),
-    _s3("big", 100, S3_FASTSCP, most=100, rounds=1),
+    *(_s3("small", associations, S3, most=100_000, rounds=2) for associations in (1, 8, 32, 100)),
+    # What arrives in parts goes up the same way, whichever engine is chosen; pynetdicom keeps all of it in memory, several times.
+    _s3("big", 1, ("fastscp-obstore", "pynetdicom-boto3", "pynetdicom-boto3-early"), most=1, rounds=2),
+    *(_s3("big", associations, ("fastscp-obstore",), most=associations, rounds=1) for associations in (8, 32, 100)),
 )
 WORKS = {
     work.name: work

@@ -1,6 +1,6 @@
 """The zip of the Lambda functions: `lambdas/` and what it needs, the same bytes from the same sources and the same zlib.
 
-Enters: lambdas/, its requirements.txt, the wheels that pip gets. Leaves: build/lambdas.zip. Never: compiled code, a time, a version that was not named.
+Enters: lambdas/, its requirements.txt, wheels. Leaves: build/lambdas.zip. Never: compiled code, a time, a version that was not named.
 """
 
 import argparse

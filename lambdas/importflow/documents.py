@@ -110,7 +110,7 @@ def decode_marker(keys: Keys, key: str, data: bytes) -> Marker:
     members = _members(_json(data), _MARKER, "the marker")
     if _text(members, "batchId") != keys.batch_of_marker(key):
         raise ValueError("the marker belongs to another key")
-    _require(members.get("version", 1) == 1, "version")
+    _require(_is_count(members.get("version", 1)) and members.get("version", 1) == 1, "version")
     lease, deadline = members["leaseSeconds"], members["putDeadlineSeconds"]
     _require(_is_number(lease) and 0 < lease <= 3600, "leaseSeconds")
     _require(_is_number(deadline) and 0 <= deadline <= 3600, "putDeadlineSeconds")
@@ -135,7 +135,7 @@ def decode_manifest(keys: Keys, key: str, data: bytes) -> Manifest:
     batch_id = _text(members, "batchId")
     if batch_id != keys.batch_of_manifest(key) or not is_batch_id(batch_id):
         raise ValueError("the manifest belongs to another key")
-    _require(members.get("version", 1) == 1, "version")
+    _require(_is_count(members.get("version", 1)) and members.get("version", 1) == 1, "version")
     _require(members["closedBy"] in ("sweeper", "worker"), "closedBy")
     _require(isinstance(members["closeReason"], str) and members["closeReason"] in _CLOSE_REASONS, "closeReason")
     study = _uid(members, "studyInstanceUID")

@@ -28,7 +28,11 @@ def record(workflow: Workflow, batch_id: str, attempt: int, error: Any) -> None:
     """
     name, words = _read(error)
     row = read(workflow, batch_id, attempt)
-    if row is None or row["state"] not in LIVE:
+    if row is None:
+        return
+    if row["state"] not in LIVE:
+        # The attempt had ended, and only what came after that failed.
+        turns.release(workflow, row)
         return
     # Of an error that is not ours nobody knows what it quotes; it is in the log of its function, with its traceback.
     message = words if name == "PermanentError" else f"{name}: {words}" if name in _PASSING else f"unexpected {name}"

@@ -41,7 +41,11 @@ class ServerObjects:
 
     def list(self, prefix: str) -> Iterator[Listed]:
         with self._server.lock:
-            found = [Listed(key, len(each.body), each.modified_s) for key, each in self._server.objects.items() if key.startswith(prefix)]
+            found = [
+                Listed(key, len(each.body), float(int(each.modified_s)))
+                for key, each in self._server.objects.items()
+                if key.startswith(prefix)
+            ]
         yield from sorted(found)
 
     def get(self, key: str) -> bytes | None:

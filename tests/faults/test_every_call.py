@@ -108,6 +108,8 @@ def check(place: Place, prefix: str, scenario: Scenario, acknowledged: list[Made
 
 def for_each_call(run_one: Callable[[Scenario, str], None]) -> None:
     """One run for each call, all at once: most of their time they wait."""
+    for scenario in CALLS:
+        instances(scenario)  # Made before several threads ask for them.
     with ThreadPoolExecutor(len(EACH)) as pool:
         runs = {each: pool.submit(run_one, *each) for each in EACH}
         failed = [f"{each}: {error!r:.300}" for each, done in runs.items() if (error := done.exception()) is not None]

@@ -1,6 +1,6 @@
 """The state machine of cfn/statemachine/, run over the real functions on a clock that nobody waits for.
 
-It knows what that definition uses (Task by lambda:invoke, Choice by StringEquals, Wait, Succeed, Fail, Retry, Catch, $-paths) and refuses the rest.
+It knows what that definition uses (Task by lambda:invoke, Choice by StringEquals, Wait, Succeed, Fail, Retry, Catch, paths), no more.
 moto's interpreter runs the same definition in test_statemachine.py.
 """
 

@@ -1,4 +1,4 @@
-"""AWS for the functions: S3 and DynamoDB by moto in this process, HealthImaging and Step Functions by small models of what is documented of them."""
+"""AWS for the functions: S3 and DynamoDB by moto in this process, HealthImaging and Step Functions by models of what is documented."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlencode
 
 import boto3
@@ -173,7 +173,7 @@ class States:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def attach(self, client: Any) -> None:
-        client.meta.events.register("before-call.stepfunctions", self._call)
+        client.meta.events.register("before-call.sfn", self._call)
 
     def _call(self, model: Any, params: dict[str, Any], **_: Any) -> Answer:
         request = json.loads(params["body"])
@@ -212,7 +212,7 @@ class Faults:
     names: list[str] = field(default_factory=list)
     active: bool = False
 
-    ERRORS = {
+    ERRORS: ClassVar = {
         "throttled": ("ThrottlingException", 429),
         "quota": ("ServiceQuotaExceededException", 402),
         "conflict": ("ConflictException", 409),
@@ -220,10 +220,19 @@ class Faults:
         "denied": ("AccessDeniedException", 403),
     }
 
+    def begin(self, at: int, kind: str, until: int = 0) -> None:
+        self.at, self.kind, self.until, self.count, self.names, self.active = at, kind, until, 0, [], True
+
+    def end(self) -> list[str]:
+        self.active = False
+        return self.names
+
     def attach(self, *clients: Any) -> None:
         for client in clients:
-            client.meta.events.register_first("before-call", self._before)
-            client.meta.events.register_last("after-call", self._after)
+            service = client.meta.service_model.service_id.hyphenize()
+            # Before the models, which answer, and moto.
+            client.meta.events.register_first(f"before-call.{service}", self._before)
+            client.meta.events.register_last(f"after-call.{service}", self._after)
 
     def _hit(self) -> bool:
         return self.active and self.at <= self.count <= max(self.at, self.until) and self.at > 0

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote_plus
 
-import msgspec
 from moto import mock_aws
 
 from check_status.check import check
@@ -119,6 +119,14 @@ class World:
         with self.without_faults():
             return self.workflow.jobs.get(job_id) or {}
 
+    def held(self) -> list[str]:
+        """Names of the control rows that hold something for somebody."""
+        with self.without_faults():
+            items = self.dynamodb.scan(TableName="batches")["Items"]
+        names = [item["batchId"]["S"] for item in items if item["batchId"]["S"].startswith("#")]
+        jobs = self.workflow.batches.get("#jobs") or {}
+        return sorted(name for name in names if name.startswith("#study/")) + sorted(jobs.get("names", ()))
+
     def event(self, *keys: str, bucket: str = "dicom") -> dict[str, Any]:
         """One SQS message for each key, as S3 writes it."""
         return {"Records": [message(str(n), s3_event(key, bucket)) for n, key in enumerate(keys)]}
@@ -151,8 +159,6 @@ class World:
 
 
 def s3_event(key: str, bucket: str = "dicom", version: str | None = None) -> dict[str, Any]:
-    from urllib.parse import quote_plus
-
     named = {"key": quote_plus(key, safe="/"), "size": 1, "eTag": "0", "sequencer": "0"} | ({"versionId": version} if version else {})
     return {
         "Records": [
@@ -186,4 +192,4 @@ def a_world(**environment: str) -> Iterator[World]:
         yield World(**environment)
 
 
-__all__ = ["BATCH_ID", "KEYS", "STUDY", "World", "a_world", "batch_id", "message", "msgspec", "s3_event"]
+__all__ = ["BATCH_ID", "KEYS", "STUDY", "World", "a_world", "batch_id", "message", "s3_event"]

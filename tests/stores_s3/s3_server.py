@@ -32,7 +32,7 @@ class Stored:
     body: bytes
     headers: dict[str, str]
     checksum: str
-    modified_s: float = field(default_factory=lambda: float(int(time.time())))
+    modified_s: float = field(default_factory=time.time)
 
     @property
     def etag(self) -> str:
@@ -44,6 +44,9 @@ class PendingUpload:
     key: str
     headers: dict[str, str]
     parts: dict[int, Stored] = field(default_factory=dict)
+    checksum: int = 0
+    """Of all parts so far, where they come in order and none comes twice."""
+    size_bytes: int = 0
 
 
 class S3Fault(Exception):
@@ -71,6 +74,9 @@ class S3Server:
         self.faults: dict[str, deque[str]] = defaultdict(deque)
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.access_keys: set[str] | None = None
+        self.clock_skew_s = 0.0
+        self.keep_parts = True
+        """False drops the bytes of a part once they are verified, for objects that are too large to keep."""
         self.lock = threading.Lock()
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"s3": self})
@@ -206,6 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
         stored = self._verified(headers, body)
         if headers.get("if-none-match") == "*" and self.key in self.s3.objects:
             raise S3Fault(412, "PreconditionFailed")
+        stored.modified_s += self.s3.clock_skew_s
         self.s3.objects[self.key] = stored
         return 200, {"ETag": stored.etag, CRC_HEADER: stored.checksum, "x-amz-checksum-type": "FULL_OBJECT"}, b""
 
@@ -225,6 +232,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _UploadPart(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         upload = self._pending()
         stored = upload.parts[int(self.query["partNumber"])] = self._verified(headers, body)
+        if not self.s3.keep_parts:
+            upload.checksum = crc64nvme_of([body], upload.checksum)
+            upload.size_bytes += len(body)
+            stored.body = b""
         return 200, {"ETag": stored.etag, CRC_HEADER: stored.checksum}, b""
 
     def _CompleteMultipartUpload(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -235,8 +246,14 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         if named != [(number, part.etag, part.checksum) for number, part in sorted(upload.parts.items())]:
             raise S3Fault(400, "InvalidPart")
-        stored = self._verified(headers, b"".join(part.body for _, part in sorted(upload.parts.items())))
-        if int(headers["x-amz-mp-object-size"]) != len(stored.body):
+        if self.s3.keep_parts:
+            stored = self._verified(headers, b"".join(part.body for _, part in sorted(upload.parts.items())))
+            size_bytes = len(stored.body)
+        else:
+            stored, size_bytes = Stored(b"", {}, to_base64(upload.checksum)), upload.size_bytes
+            if headers[CRC_HEADER] != stored.checksum:
+                raise S3Fault(400, "BadDigest")
+        if int(headers["x-amz-mp-object-size"]) != size_bytes:
             raise S3Fault(400, "InvalidRequest")
         stored.headers = upload.headers
         self.s3.objects[self.key] = stored
@@ -275,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         for key in page:
             stored = self.s3.objects[key]
-            modified = datetime.fromtimestamp(stored.modified_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            modified = datetime.fromtimestamp(int(stored.modified_s), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
             inner += f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified><Size>{len(stored.body)}</Size>"
             inner += f"<ETag>{escape(stored.etag)}</ETag></Contents>"
         return 200, {}, f"<ListBucketResult>{inner}</ListBucketResult>".encode()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import boto3
 from rich.console import Console
 from rich.text import Text
 
@@ -55,7 +54,7 @@ def run(options: LocalOptions) -> int:
     """Run until SIGINT or SIGTERM. Raises ConfigError."""
     console = Console(highlight=False)
     with _stop_signals() as stop, EmbeddedAws(options.embedded) as aws:
-        resource = boto3.Session(wiring.ACCESS_KEY, wiring.SECRET_KEY, region_name=wiring.REGION).resource("dynamodb", endpoint_url=aws.url)
+        resource = wiring.session().resource("dynamodb", endpoint_url=aws.url)
         story = Story(resource.Table(wiring.BATCH_TABLE), console)
         environ = child_environment(wiring.aws_environment(aws.url), without="AWS_")
         receiver = Receiver(["--store", STORE, *options.receiver], environ, lambda record: _tell(console, record))

@@ -122,7 +122,7 @@ class EmbeddedAws:
         options, replaced = self._options, hooks.Hooks()
         stack.callback(replaced.restore)
         hooks.run_functions(replaced, self.functions)
-        hooks.reach_server(replaced, self.url, wiring.ACCESS_KEY, wiring.SECRET_KEY)
+        hooks.reach_server(replaced, self.url)
         hooks.deliver_events(replaced, options.seed, twice=options.events_twice, late=options.events_late, latest_s=options.events_latest_s)
 
     def _configure(self, what: str, values: dict[str, Any]) -> None:

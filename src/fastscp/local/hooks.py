@@ -9,7 +9,6 @@ import random
 import threading
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from moto.awslambda.models import LambdaFunction
 from moto.s3 import notifications
@@ -17,6 +16,7 @@ from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.asl.utils import boto_client
 
 from fastscp.local.functions import Functions
+from fastscp.local.wiring import session
 
 
 class Hooks:
@@ -46,10 +46,9 @@ def run_functions(hooks: Hooks, functions: Functions) -> None:
     hooks.replace(LambdaFunction, "_invoke_lambda", invoke)
 
 
-def reach_server(hooks: Hooks, url: str, access_key: str, secret_key: str) -> None:
+def reach_server(hooks: Hooks, url: str) -> None:
     """Step Functions: moto would look for itself on port 5000, and make a client for each task."""
     made: dict[str, Any] = {}
-    session: Any = boto3.Session(access_key, secret_key)
     lock = threading.Lock()
 
     class Clients:
@@ -57,7 +56,7 @@ def reach_server(hooks: Hooks, url: str, access_key: str, secret_key: str) -> No
         def client(service_name: str, region_name: str, config: Config, **_others: Any) -> Any:
             with lock:
                 if service_name not in made:
-                    made[service_name] = session.client(
+                    made[service_name] = session().client(
                         service_name,
                         region_name=region_name,
                         endpoint_url=url,

@@ -46,4 +46,4 @@ class EmbeddedObjects:
 
     def write(self, bucket: str, key: str, content: bytes) -> None:
         """Put an object, without an event."""
-        s3_backends[ACCOUNT_ID][_PARTITION].put_object(bucket, key, content)
+        s3_backends[ACCOUNT_ID][_PARTITION].put_object(bucket, key, content, disable_notification=True)

@@ -21,6 +21,7 @@ _REFERENCES = {
     "AWS::Logs::LogGroup": "{name}",
     "AWS::HealthImaging::Datastore": "{digits:.32}",
     "AWS::SNS::Topic": "arn:aws:sns:{region}:{account}:{name}",
+    "AWS::ECR::Repository": "{lower}",
     "AWS::ECS::TaskDefinition": "arn:aws:ecs:{region}:{account}:task-definition/{name}:1",
     "AWS::ECS::Service": "arn:aws:ecs:{region}:{account}:service/{name}",
     "AWS::ElasticLoadBalancingV2::LoadBalancer": "arn:aws:elasticloadbalancing:{region}:{account}:loadbalancer/net/{name}/{digits:.16}",
@@ -40,6 +41,10 @@ _ATTRIBUTES = {
     "AWS::Logs::LogGroup": {"Arn": "arn:aws:logs:{region}:{account}:log-group:{name}:*"},
     "AWS::HealthImaging::Datastore": {"DatastoreId": "{digits:.32}"},
     "AWS::SNS::Topic": {"TopicName": "{name}"},
+    "AWS::ECR::Repository": {
+        "Arn": "arn:aws:ecr:{region}:{account}:repository/{lower}",
+        "RepositoryUri": "{account}.dkr.ecr.{region}.amazonaws.com/{lower}",
+    },
     "AWS::EC2::EIP": {"AllocationId": "eipalloc-{digits:.17}"},
     "AWS::ECS::Service": {"Name": "{name}"},
     "AWS::ElasticLoadBalancingV2::LoadBalancer": {

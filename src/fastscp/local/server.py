@@ -28,10 +28,13 @@ class Server:
 
     Args:
         port: 0 takes a free one.
+
+    Attributes:
+        healthimaging: the service that answers for medical-imaging. Another may take its place.
     """
 
     def __init__(self, healthimaging: HealthImaging, port: int = 0) -> None:
-        self._healthimaging = healthimaging
+        self.healthimaging = healthimaging
         self._moto = DomainDispatcherApplication(create_backend_app)
         # They write a line for each request, and pages for each failure of a function that a state machine deals with.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -62,6 +65,6 @@ class Server:
 
     def _dispatch(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if _signed_for_healthimaging(environ.get("HTTP_AUTHORIZATION", "")):
-            return self._healthimaging(environ, start_response)
+            return self.healthimaging(environ, start_response)
         answer: Iterable[bytes] = self._moto(environ, start_response)
         return answer

@@ -7,6 +7,7 @@ Never: a request to AWS, a function or an attribute that is guessed: what is not
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class Resolved(NamedTuple):
     outputs: dict[str, Any]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """YAML with CloudFormation's short forms of functions, read into the long ones."""
 
 
@@ -62,8 +63,13 @@ _Loader.add_multi_constructor("!", _function)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A template as its YAML has it, functions in their long form."""
-    template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
+    """A template as its YAML has it, functions in their long form. Shared: not to be changed."""
+    return _parsed(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _parsed(text: str) -> dict[str, Any]:
+    template: dict[str, Any] = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe loader
     return template
 
 

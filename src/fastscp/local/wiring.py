@@ -4,6 +4,7 @@ Enters: an endpoint. Leaves: buckets, queues, tables, functions and the state ma
 Never: a resource that the templates lack.
 """
 
+import functools
 import io
 import json
 import re
@@ -31,15 +32,17 @@ _ROLE = "fastscp-functions"
 _SUBSTITUTED = re.compile(r"\$\{(\w+)\}")
 
 
-def client(service: str, url: str) -> Any:
-    """A boto3 client of the embedded AWS."""
-    session: Any = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
-    return session.client(
-        service,
-        endpoint_url=url,
-        # HealthImaging's host prefix would make another host of the address.
-        config=Config(inject_host_prefix=False, s3={"addressing_style": "path"}, max_pool_connections=64),
-    )
+@functools.cache
+def session() -> Any:
+    """A boto3 session. It reads the models of the services once, which takes longer than anything that is done with them."""
+    return boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+
+
+def client(service: str, url: str, **config: Any) -> Any:
+    """A boto3 client of the embedded AWS. Not to be called by two threads at one time."""
+    # HealthImaging's host prefix would make another host of the address.
+    options = {"inject_host_prefix": False, "s3": {"addressing_style": "path"}, "max_pool_connections": 64, **config}
+    return session().client(service, endpoint_url=url, config=Config(**options))
 
 
 def aws_environment(url: str) -> dict[str, str]:

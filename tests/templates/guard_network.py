@@ -1,0 +1,208 @@
+"""The promises about network, load balancer and tasks as rules over resolved templates; see guard.py."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastscp.local.templates import Resolved, Resource
+from fastscp.settings import Settings, inspect_settings
+from tests.templates.deployments import CERTIFICATE, VARIANTS, of_type
+from tests.templates.guard import TLS_POLICIES, attributes, rule
+
+PEERS = {
+    "PeerCIDR1": "CidrIp",
+    "PeerCIDR2": "CidrIp",
+    "PeerCIDR3": "CidrIp",
+    "PeerPrefixListID": "SourcePrefixListId",
+    "SecurityGroupID": "SourceSecurityGroupId",
+}
+ENDPOINTS = {"ecr.api", "ecr.dkr", "logs", "states", "sqs", "sts", "medical-imaging", "s3", "dynamodb"}
+
+
+def container(resolved: Resolved) -> dict[str, Any]:
+    definition: dict[str, Any] = resolved.resources["Receiver/TaskDefinition"].properties["ContainerDefinitions"][0]
+    return definition
+
+
+def environment(resolved: Resolved) -> dict[str, str]:
+    return {pair["Name"]: str(pair["Value"]) for pair in container(resolved)["Environment"]}
+
+
+def accepted(given: dict[str, str]) -> Settings:
+    """The receiver's settings out of these variables. Raises ConfigError, as the receiver would."""
+    inspection = inspect_settings({}, given)
+    if inspection.settings is None:
+        raise inspection.problems[0]
+    return inspection.settings
+
+
+def ingress(resolved: Resolved, group: Resource) -> list[dict[str, Any]]:
+    """The rules that let into a security group: those in it, and those beside it."""
+    beside = [r.properties for _, r in of_type(resolved, "AWS::EC2::SecurityGroupIngress") if r.properties["GroupId"] == group.ref]
+    return [*group.properties.get("SecurityGroupIngress", []), *beside]
+
+
+@rule
+def peers_reach_the_load_balancer_and_nobody_else(resolved: Resolved) -> Iterator[str]:
+    balancer = resolved.resources["Network/LoadBalancerSecurityGroup"]
+    given = {value for parameters in VARIANTS.values() for name, value in parameters.items() if name in PEERS}
+    ports = {int(listener.properties["Port"]) for _, listener in of_type(resolved, "AWS::ElasticLoadBalancingV2::Listener")}
+    found = ingress(resolved, balancer)
+    if not found:
+        yield "nobody reaches the load balancer"
+    for one in found:
+        source = next(one[member] for member in PEERS.values() if member in one)
+        if source not in given:
+            yield f"{source} reaches the load balancer"
+        if int(one["FromPort"]) != int(one["ToPort"]) or int(one["FromPort"]) not in ports:
+            yield f"ports {one['FromPort']} to {one['ToPort']} of the load balancer are open"
+    tasks = resolved.resources["Network/TaskSecurityGroup"]
+    if [one.get("SourceSecurityGroupId") for one in ingress(resolved, tasks)] != [balancer.ref]:
+        yield "somebody else than the load balancer reaches the tasks"
+    if ingress(resolved, resolved.resources["Network/FunctionSecurityGroup"]):
+        yield "somebody reaches the functions"
+    for path, group in of_type(resolved, "AWS::EC2::SecurityGroup"):
+        for out in group.properties.get("SecurityGroupEgress", []):
+            if (out["IpProtocol"], out["FromPort"], out["ToPort"]) != ("tcp", 443, 443):
+                yield f"{path} reaches more than HTTPS"
+        if path != "Network/LoadBalancerSecurityGroup" and not group.properties.get("SecurityGroupEgress"):
+            yield f"{path} has no rule for what leaves it, so everything may"
+
+
+@rule
+def plaintext_is_asked_for(resolved: Resolved) -> Iterator[str]:
+    listeners = [listener.properties for _, listener in of_type(resolved, "AWS::ElasticLoadBalancingV2::Listener")]
+    tls = [listener for listener in listeners if listener["Protocol"] == "TLS"]
+    for listener in tls:
+        if (
+            listener["Port"] != 2762
+            or listener["SslPolicy"] not in TLS_POLICIES
+            or listener["Certificates"] != [{"CertificateArn": CERTIFICATE}]
+        ):
+            yield "the TLS listener is not what it should be"
+    plain = [listener for listener in listeners if listener["Protocol"] == "TCP"]
+    asked = any(p.get("AllowPlaintext") == "yes" for p in VARIANTS.values() if p.get("TLSCertificateARN"))
+    if tls and len(plain) > asked:
+        yield "a listener without TLS is beside the one with"
+    if resolved.resources["Receiver/LoadBalancer"].properties["Scheme"] == "internet-facing" and plain:
+        yield "plaintext over the internet"
+    for listener in plain:
+        if attributes(listener["ListenerAttributes"]) != {"tcp.idle_timeout.seconds": "6000"}:
+            yield "the load balancer forgets connections before the receiver does"
+
+
+@rule
+def no_association_is_cut(resolved: Resolved) -> Iterator[str]:
+    group = resolved.resources["Receiver/TargetGroup"].properties
+    found = attributes(group["TargetGroupAttributes"])
+    for name in (
+        "deregistration_delay.connection_termination.enabled",
+        "target_health_state.unhealthy.connection_termination.enabled",
+        "stickiness.enabled",
+    ):
+        if found.get(name) != "false":
+            yield f"{name} is not false"
+    if found.get("deregistration_delay.timeout_seconds") != "3600":
+        yield "a task that leaves has less than an hour for its associations"
+    if (group["HealthCheckProtocol"], group["HealthCheckPort"]) != ("TCP", "traffic-port"):
+        yield "the load balancer asks for something that a busy task may refuse"
+    if (
+        attributes(resolved.resources["Receiver/LoadBalancer"].properties["LoadBalancerAttributes"])["load_balancing.cross_zone.enabled"]
+        != "true"
+    ):
+        yield "a zone without a task is in DNS"
+    service = resolved.resources["Receiver/Service"].properties
+    deployment = service["DeploymentConfiguration"]
+    if deployment["DeploymentCircuitBreaker"] != {"Enable": True, "Rollback": True} or deployment["MinimumHealthyPercent"] < 100:
+        yield "an update may take tasks away before others are there"
+    if "DesiredCount" in service:
+        yield "an update sets the number of tasks back"
+    if found["proxy_protocol_v2.enabled"] == found["preserve_client_ip.enabled"] == "true":
+        yield "client addresses are told twice"
+
+
+@rule
+def the_drain_ladder_holds(resolved: Resolved) -> Iterator[str]:
+    settings = environment(resolved)
+    put, drain = float(settings["FASTSCP_PUT_TIMEOUT"]), float(settings["FASTSCP_DRAIN_TIMEOUT"])
+    stop = float(container(resolved)["StopTimeout"])
+    # Past the drain deadline the receiver ends by itself after 5 s, or writes manifests for as long as one PUT may take.
+    if not (put < drain and drain + put + 5 < stop <= 120):
+        yield f"PUT {put}, drain {drain}, stop {stop}: a drain does not end in time"
+
+
+@rule
+def tasks_are_confined(resolved: Resolved) -> Iterator[str]:
+    task, receiver = resolved.resources["Receiver/TaskDefinition"].properties, container(resolved)
+    if not receiver["ReadonlyRootFilesystem"] or receiver["Privileged"] or receiver["User"].startswith(("0", "root")):
+        yield "the container may write to its image, or is privileged, or root"
+    if receiver["LinuxParameters"] != {"InitProcessEnabled": True, "Capabilities": {"Drop": ["ALL"]}}:
+        yield "the container has capabilities, or no init process"
+    if receiver["MountPoints"] != [{"SourceVolume": "scratch", "ContainerPath": "/tmp", "ReadOnly": False}]:
+        yield "the container has no place for temporary files, or more than that"
+    if task["NetworkMode"] != "awsvpc" or task["RequiresCompatibilities"] != ["FARGATE"]:
+        yield "tasks share a machine"
+    if "/livez" not in receiver["HealthCheck"]["Command"][-1]:
+        yield "the container's health is not that of the process alone"
+    if {u["Name"]: u["HardLimit"] for u in receiver["Ulimits"]}.get("nofile", 0) < 65535:
+        yield "the container has few descriptors"
+    if environment(resolved).get("FASTSCP_ADMIN_HOST") != "127.0.0.1" or len(receiver["PortMappings"]) != 1:
+        yield "the admin port is reachable"
+    service = resolved.resources["Receiver/Service"].properties
+    if service["EnableExecuteCommand"] or service["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] != "DISABLED":
+        yield "tasks can be entered, or have public addresses"
+
+
+@rule
+def the_receiver_takes_its_settings(resolved: Resolved) -> Iterator[str]:
+    given = environment(resolved)
+    settings = accepted(given)
+    dicom = resolved.resources["Storage/DicomBucket"]
+    if (settings.store.kind, settings.store.bucket) != ("s3", dicom.ref):
+        yield f"the receiver stores in {settings.store}"
+    first = dicom.properties["NotificationConfiguration"]["QueueConfigurations"][0]["Filter"]["S3Key"]["Rules"][0]["Value"]
+    if first != (f"{settings.store.path}/" if settings.store.path else "") + "batches/":
+        yield "the receiver stores under another prefix than the one whose events are taken"
+    if settings.port != int(container(resolved)["PortMappings"][0]["ContainerPort"]):
+        yield "the receiver listens on another port than the one that is mapped"
+    if settings.log_format != "json":
+        yield "the log is not what the metric filters read"
+
+
+@rule
+def the_vpc_is_closed(resolved: Resolved) -> Iterator[str]:
+    made = [vpc.ref for _, vpc in of_type(resolved, "AWS::EC2::VPC")]
+    if not made:
+        return
+    subnets = dict(of_type(resolved, "AWS::EC2::Subnet"))
+    if len({subnet.properties["AvailabilityZone"] for subnet in subnets.values()}) < 2 or len(subnets) != 4:
+        yield "the subnets are in one zone"
+    if any(subnet.properties["MapPublicIpOnLaunch"] for subnet in subnets.values()):
+        yield "a subnet gives public addresses"
+    for path, subnet in subnets.items():
+        tables = [
+            a.properties["RouteTableId"]
+            for _, a in of_type(resolved, "AWS::EC2::SubnetRouteTableAssociation")
+            if a.properties["SubnetId"] == subnet.ref
+        ]
+        routes = [r.properties for _, r in of_type(resolved, "AWS::EC2::Route") if r.properties["RouteTableId"] in tables]
+        if "Private" in path and any("GatewayId" in route for route in routes):
+            yield f"{path} is routed to the internet"
+        if not any(a.properties["SubnetId"] == subnet.ref for _, a in of_type(resolved, "AWS::EC2::SubnetNetworkAclAssociation")):
+            yield f"{path} has the VPC's default ACL"
+    found = set()
+    for _, endpoint in of_type(resolved, "AWS::EC2::VPCEndpoint"):
+        found.add(endpoint.properties["ServiceName"].partition("amazonaws.")[2].partition(".")[2])
+        if endpoint.properties["VpcEndpointType"] == "Interface" and not endpoint.properties["PrivateDnsEnabled"]:
+            yield f"{endpoint.properties['ServiceName']} is not used, for want of private DNS"
+        if not endpoint.properties.get("PolicyDocument"):
+            yield f"{endpoint.properties['ServiceName']} serves anybody"
+    if found != ENDPOINTS:
+        yield f"endpoints: {found ^ ENDPOINTS}"
+    for path, entry in of_type(resolved, "AWS::EC2::NetworkAclEntry"):
+        if entry.properties["Protocol"] != 6 or entry.properties["PortRange"]["From"] not in (443, 1024):
+            yield f"{path} lets in more than TCP to unprivileged ports"
+    used = {*resolved.resources["Receiver/Service"].properties["NetworkConfiguration"]["AwsvpcConfiguration"]["Subnets"]}
+    for _, function in of_type(resolved, "AWS::Lambda::Function"):
+        used |= set(function.properties["VpcConfig"]["SubnetIds"])
+    if used != {subnet.ref for path, subnet in subnets.items() if "Private" in path}:
+        yield "tasks or functions are outside the private subnets"
