@@ -65,14 +65,15 @@ class WorkerPool:
             thread.start()
         with self._changed:
             self._changed.wait_for(self._all_said)
-            problems = [worker.problem for worker in self._workers.values() if worker.problem is not None]
-            failed = bool(problems) or self._unclean_count > 0
-        self._has_started = not failed
+            # Under the lock: from here on a worker that ends is replaced.
+            failed = self._unclean_count > 0
+            self._has_started = not failed
         if failed:
             # None has anything yet.
             self.kill()
             for thread in self._threads:
                 thread.join()
+            problems = [worker.problem for worker in self._workers.values() if worker.problem is not None]
             raise problems[0] if problems else FastScpError("a worker ended while it was starting")
 
     def is_alive(self) -> bool:
@@ -172,11 +173,16 @@ class WorkerPool:
                 if self._stopping.is_set():
                     worker.drain()
                 self._after(worker, worker.converse())
-                self._notify()
+                if not self._is_started_or_may():
+                    return
             if time.monotonic() - started_at >= STEADY_S:
                 pause_s = 0.0
             elif not self._stopping.wait(pause_s):
                 pause_s = min(max(1.0, 2 * pause_s), LONGEST_PAUSE_S)
+
+    def _is_started_or_may(self) -> bool:
+        with self._changed:
+            return self._has_started or not self._unclean_count
 
     def _after(self, worker: WorkerProcess, code: int) -> None:
         lost_count = worker.load
@@ -187,7 +193,9 @@ class WorkerPool:
             if not self._stopping.is_set():
                 _log.info("worker_drained", worker=worker.index + 1)
             return
-        self._unclean_count += 1
+        with self._changed:
+            self._unclean_count += 1
+            self._changed.notify_all()
         how: dict[str, object] = {"exit_code": code}
         if code < 0:
             with contextlib.suppress(ValueError):
