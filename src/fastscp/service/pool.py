@@ -173,14 +173,14 @@ class WorkerPool:
                 if self._stopping.is_set():
                     worker.drain()
                 self._after(worker, worker.converse())
-                if not self._is_started_or_may():
+                if not self._goes_on():
                     return
             if time.monotonic() - started_at >= STEADY_S:
                 pause_s = 0.0
             elif not self._stopping.wait(pause_s):
                 pause_s = min(max(1.0, 2 * pause_s), LONGEST_PAUSE_S)
 
-    def _is_started_or_may(self) -> bool:
+    def _goes_on(self) -> bool:
         with self._changed:
             return self._has_started or not self._unclean_count
 
