@@ -121,7 +121,7 @@ class Running:
         self.listener.stop()
         self._channel.close()
         self.acceptor.begin_drain()
-        self.acceptor.abort_all()
+        self.acceptor.abort_all("the test is over")
         left = self.acceptor.wait_ended(30)
         in_use_bytes = self.acceptor.pool.in_use_bytes
         self.acceptor.close()

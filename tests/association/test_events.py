@@ -197,7 +197,7 @@ def other_application_context(scu: RawScu, running: Running) -> None:
 
 def end_soon(scu: RawScu, running: Running) -> None:
     scu.associate(CONTEXTS)
-    running.acceptor.abort_all()
+    running.acceptor.abort_all("the test is over")
     assert [kind for kind, _ in scu.wait_closed()] == [enc.ABORT]
 
 

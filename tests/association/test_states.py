@@ -248,7 +248,7 @@ def test_nothing_is_held_after_many_ends_inside_instances() -> None:
                 elif number % 3 == 1:
                     scu.close()
                 else:
-                    running.acceptor.abort_all()
+                    running.acceptor.abort_all("the test is over")
                     scu.close()
             running.wait_none_left()
             held.append(descriptors())

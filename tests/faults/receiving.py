@@ -12,6 +12,7 @@ from fastscp._ext.memory import BufferPool
 from fastscp._ext.pdu import MessageReader
 from fastscp.batches import Limits
 from fastscp.observe.metrics import Metrics
+from fastscp.observe.tally import Sender
 from fastscp.receive import Intake
 from fastscp.receive.s3_store import S3Store
 from fastscp.stores import Origin, StoreHealth
@@ -51,7 +52,7 @@ class Association:
             implementation_version_name="TEST",
         )
         self._reader.establish(CONTEXTS, frozenset(CONTEXTS), "SENDER")
-        self._intake = Intake(store.for_association(Origin(name, "SENDER", "FASTSCP")), Metrics("test"), frozenset(), name)
+        self._intake = Intake(store.for_association(Origin(name, "SENDER", "FASTSCP")), Metrics("test"), Sender(), frozenset(), name)
 
     def send(self, made: Made) -> int:
         """One C-STORE. Returns the status."""

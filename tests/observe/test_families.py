@@ -16,10 +16,10 @@ def value(families: list[Family], name: str, **labels: str) -> float:
 def two() -> tuple[Metrics, Metrics]:
     first, second = Metrics("1"), Metrics("1")
     for metrics, dataset_bytes in ((first, 100), (second, 7), (second, 8)):
-        metrics.stored(dataset_bytes, 0.002)
+        metrics.stored(metrics.sender("CT1"), dataset_bytes, 0.002)
         metrics.connection("associated")
         metrics.associations_active.inc()
-    second.refused(0xA700, "no_memory")
+    second.refused(0xA700, "no_memory", 0.02)
     for metrics in (first, second):
         metrics.track_memory(lambda: 5.0, 50)
     return first, second
@@ -27,7 +27,7 @@ def two() -> tuple[Metrics, Metrics]:
 
 def test_one_process_alone_reads_as_it_always_did() -> None:
     metrics = Metrics("1")
-    metrics.stored(1, 0.1)
+    metrics.stored(metrics.sender("CT1"), 1, 0.1)
     assert text_of(families_of(metrics.registry)) == generate_latest(metrics.registry)
     assert text_of(merged([families_of(metrics.registry)])) == generate_latest(metrics.registry)
 

@@ -102,7 +102,7 @@ class Receiving:
             implementation_version_name="TEST",
         )
         self.reader.establish(CONTEXTS, frozenset(CONTEXTS), "SENDER")
-        self.intake = Intake(self.store, self.metrics, frozenset(sop_classes), "test-1")
+        self.intake = Intake(self.store, self.metrics, self.metrics.sender("SENDER"), frozenset(sop_classes), "test-1")
 
     def feed(self, data: bytes) -> list[Answer]:
         answers = []

@@ -75,9 +75,10 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "associate_timeout_s": 30.0,
         "idle_timeout_s": 600.0,
         "progress_timeout_s": 30.0,
-        "put_timeout_s": 60.0,
+        "put_timeout_s": 30.0,
         "quiet_period_s": 15.0,
-        "drain_timeout_s": 90.0,
+        "drain_timeout_s": 75.0,
+        "stop_timeout_s": 120.0,
         "log_level": "info",
         "log_format": "auto",
     }
@@ -136,7 +137,8 @@ def test_every_option_has_all_three_forms(name: str, tmp_path: Path, monkeypatch
         "workers": "3",
         "memory_budget": "64MiB",
         "drain_timeout": "61",
-        "put_timeout": "59",
+        "stop_timeout": "119",
+        "put_timeout": "29",
     }.get(name, "5000")
     value = option.declared.kind.parse(text)
     expected = (value,) if option.declared.kind.many else value
@@ -251,8 +253,12 @@ def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
 
 
 def test_contradictions_name_the_option_that_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert problem({"put_timeout": "90"}) == "--put-timeout: --put-timeout (90) must be less than --drain-timeout (90)"
+    assert problem({"put_timeout": "75"}) == "--put-timeout: --put-timeout (75) must be less than --drain-timeout (75)"
     assert problem({"drain_timeout": "30"}).startswith("--drain-timeout: ")
+    too_long = "(84), 5 s for aborts, --put-timeout (30) for manifests and 2 s must be at most --stop-timeout (120)"
+    assert problem({"drain_timeout": "84"}) == f"--drain-timeout: --drain-timeout {too_long}"
+    assert problem({"put_timeout": "39"}).startswith("--put-timeout: ")
+    assert problem({"stop_timeout": "30"}).startswith("--stop-timeout: ")
     too_small = "--memory-budget: --spill-threshold (16MiB) must be at most --memory-budget (8MiB)"
     assert problem({"memory_budget": "8MiB", "workers": "1"}) == too_small
     assert problem({"memory_budget": "60MiB", "workers": "4"}).endswith("--memory-budget (60MiB) divided by --workers (4)")
@@ -262,7 +268,8 @@ def test_contradictions_name_the_option_that_was_chosen(tmp_path: Path, monkeypa
     assert problem({"config": path}).startswith(f"{path}: put_timeout: ")
     monkeypatch.setenv("FASTSCP_DRAIN_TIMEOUT", "1")
     assert problem({}).startswith("FASTSCP_DRAIN_TIMEOUT: ")
-    assert load_settings({"port": "0", "admin_port": "0", "drain_timeout": "61"})[0].port == 0
+    assert load_settings({"port": "0", "admin_port": "0", "drain_timeout": "61",
+        "stop_timeout": "119"})[0].port == 0
 
 
 def test_inspection_tells_all_problems(tmp_path: Path) -> None:

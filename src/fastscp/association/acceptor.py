@@ -227,11 +227,16 @@ class Acceptor:
                 self._changed.wait(left_s)
             return self._thread_count
 
-    def abort_all(self) -> None:
-        """Abort what is left."""
+    def abort_all(self, problem: str) -> None:
+        """Abort what is left.
+
+        Args:
+            problem: why, for their stories.
+        """
         with self._changed:
             left = list(self._associations)
         for association in left:
+            association.story.problem = problem
             association.end_soon()
 
     def close(self) -> None:

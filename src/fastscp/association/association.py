@@ -43,7 +43,8 @@ class StoreAssociation(PumpedAssociation):
         origin = Origin(self.story.association_id, request.calling_ae_title.strip(), request.called_ae_title.strip())
         acceptor = self._acceptor
         store = acceptor.store.for_association(origin)
-        self._intake = Intake(store, acceptor.metrics, acceptor.sop_classes, origin.association_id)
+        sender = acceptor.metrics.sender(origin.calling_ae_title)
+        self._intake = Intake(store, acceptor.metrics, sender, acceptor.sop_classes, origin.association_id)
         super().establish(answer)
 
     def bind(self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None) -> None:

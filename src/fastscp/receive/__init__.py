@@ -6,5 +6,6 @@ Never: Success for what is not committed, an exception for what a peer did.
 
 from fastscp.receive.intake import Answer, Intake
 from fastscp.receive.opening import open_store
+from fastscp.receive.s3_store import S3Store
 
-__all__ = ["Answer", "Intake", "open_store"]
+__all__ = ["Answer", "Intake", "S3Store", "open_store"]

@@ -11,6 +11,7 @@ from fastscp._ext.part10 import Instance
 from fastscp.errors import RefusedError, StoreError
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
+from fastscp.observe.tally import Sender
 from fastscp.receive.checks import INFLATED_HEAD_CEILING_BYTES, check_instance
 from fastscp.stores import AssociationStore, InstanceName, Upload
 from fastscp.uids import is_conformant
@@ -45,9 +46,10 @@ class Intake:
     stays with the intake until the instance is answered or the association ends.
     """
 
-    def __init__(self, store: AssociationStore, metrics: Metrics, sop_classes: frozenset[str], association_id: str) -> None:
+    def __init__(self, store: AssociationStore, metrics: Metrics, sender: Sender, sop_classes: frozenset[str], association_id: str) -> None:
         self._store = store
         self._metrics = metrics
+        self._sender = sender
         self._sop_classes = sop_classes
         self._association_id = association_id
         self._upload: Upload | None = None
@@ -80,17 +82,16 @@ class Intake:
 
     def store(self, instance: Instance) -> Answer:
         """Check and commit a complete instance, release its memory and say what to answer."""
+        start = time.monotonic()
         try:
-            start = time.monotonic()
             self._commit(instance)
-            dataset_bytes = instance.dataset_bytes
-            self._metrics.stored(dataset_bytes, time.monotonic() - start)
+            self._metrics.stored(self._sender, instance.dataset_bytes, time.monotonic() - start)
             return SUCCESS
         except RefusedError as refused:
-            return self._refuse(instance, refused)
+            return self._refuse(instance, refused, start)
         except Exception:
             _log.exception("store_failed_unexpectedly", association=self._association_id)
-            return self._refuse(instance, _internal_error())
+            return self._refuse(instance, _internal_error(), start)
         finally:
             self.abandon()
             self._refused_early = None
@@ -101,7 +102,7 @@ class Intake:
         refused = RefusedError(answer.status, "handler", answer.error_comment, answer.offending_element)
         self.abandon()
         self._refused_early = None
-        self._report(instance, refused)
+        self._report(instance, refused, time.monotonic())
         instance.release()
         return answer
 
@@ -126,12 +127,12 @@ class Intake:
                 self._metrics.nonconformant_uid()
                 _log.warning("uid_not_conformant", association=self._association_id, uid=uid)
 
-    def _refuse(self, instance: Instance, refused: RefusedError) -> Answer:
-        self._report(instance, refused)
+    def _refuse(self, instance: Instance, refused: RefusedError, start: float) -> Answer:
+        self._report(instance, refused, start)
         return Answer(refused.status, refused.comment, refused.offending_element)
 
-    def _report(self, instance: Instance, refused: RefusedError) -> None:
-        self._metrics.refused(refused.status, refused.reason)
+    def _report(self, instance: Instance, refused: RefusedError, start: float) -> None:
+        self._metrics.refused(refused.status, refused.reason, time.monotonic() - start)
         _log.warning(
             "instance_refused",
             association=self._association_id,

@@ -18,10 +18,7 @@ from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
 from fastscp.service.listener import Listener, bind
 from fastscp.service.pool import WorkerPool
-from fastscp.settings import Settings
-
-ENDING_S = 10.0
-"""How much longer than their deadlines workers may take to end before they are killed."""
+from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings
 
 _log = get_logger("service")
 
@@ -71,7 +68,7 @@ def run(settings: Settings) -> int:
         health.unwatch("listener")
         health.unwatch("workers")
         listener.stop()
-        unclean_count = pool.drain(settings.drain_timeout_s + settings.put_timeout_s + ENDING_S)
+        unclean_count = pool.drain(settings.drain_timeout_s + ABORT_GRACE_S + settings.put_timeout_s + EXIT_GRACE_S)
         _log.info("drained", workers_unclean=unclean_count)
     return 1 if unclean_count else 0
 

@@ -21,13 +21,11 @@ from fastscp.observe import log
 from fastscp.observe.families import families_of
 from fastscp.observe.health import Health
 from fastscp.observe.metrics import Metrics
-from fastscp.receive import open_store
+from fastscp.receive import S3Store, open_store
 from fastscp.service.handover import Draining, MessageChannel, NoDescriptorLeft, Ready, Report, Unusable, receive_connection
 from fastscp.service.slots import SlotTable, WorkerSlots
-from fastscp.settings import Settings
-
-ABORT_GRACE_S = 5.0
-"""How long associations may take to end after the drain deadline has aborted them."""
+from fastscp.settings import ABORT_GRACE_S, Settings
+from fastscp.stores import Store
 
 _log = log.get_logger("worker")
 
@@ -39,11 +37,11 @@ def _serve(
     metrics = Metrics(fastscp.__version__)
     health = Health()
     health.set_ready("store", True)
-    with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(open_store(settings, functools.partial(health.set_ready, "store"))))
-        own = slots.slots(index)
-        acceptor = Acceptor(settings, store, metrics, local_address, own)
-        stack.callback(acceptor.close)
+    store = open_store(settings, functools.partial(health.set_ready, "store"))
+    if isinstance(store, S3Store):
+        metrics.track_batches(store.open_batches, store.oldest_batch_age_s, store.retry_count)
+    own = slots.slots(index)
+    with contextlib.closing(Acceptor(settings, store, metrics, local_address, own)) as acceptor:
         threading.Thread(target=_answer, args=(messages, metrics, health), name="messages", daemon=True).start()
         _drain_on_signals(messages)
         ended = threading.Event()
@@ -51,9 +49,10 @@ def _serve(
         messages.send(Ready())
         ended.wait()
         left_count = _drain(settings, acceptor)
+    closed = _close(store, settings.put_timeout_s)
     messages.send(Report(0, families_of(metrics.registry), {}))
-    if left_count:
-        # Their threads are stuck in the store and would keep the process from ending.
+    if left_count or not closed:
+        # Threads are stuck in the store and would keep the process from ending.
         os._exit(1)
     return 0
 
@@ -92,9 +91,20 @@ def _drain(settings: Settings, acceptor: Acceptor) -> int:
     left_count = acceptor.wait_ended(settings.drain_timeout_s)
     if left_count:
         _log.warning("drain_deadline", associations_aborted=left_count)
-        acceptor.abort_all()
+        acceptor.abort_all("the deadline of the drain")
         left_count = acceptor.wait_ended(ABORT_GRACE_S)
     return left_count
+
+
+def _close(store: Store, timeout_s: float) -> bool:
+    # What a store does at its end, such as writing manifests, has a deadline too, whatever it waits for.
+    closer = threading.Thread(target=store.close, name="closer", daemon=True)
+    closer.start()
+    closer.join(timeout_s)
+    if closer.is_alive():
+        _log.error("store_not_closed", waited_s=timeout_s)
+    left_count = store.open_batches() if isinstance(store, S3Store) else 0
+    return not closer.is_alive() and not left_count
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ import msgspec
 
 from fastscp.errors import ConfigError
 from fastscp.settings.jobs import JOBS_OPTIONS, JobsSettings
-from fastscp.settings.table import OPTIONS, Option, Settings
+from fastscp.settings.table import ABORT_GRACE_S, EXIT_GRACE_S, OPTIONS, Option, Settings
 
 PREFIX = "FASTSCP_"
 CONFIG_VARIABLE = "FASTSCP_CONFIG"
@@ -133,26 +133,33 @@ def _parse(option: Option, given: _Given) -> Any:
 
 
 def _contradictions(settings: Settings, called: Mapping[str, str]) -> Iterable[ConfigError]:
-    def between(first: str, second: str, problem: str) -> ConfigError:
-        # The one to name is the one that somebody chose.
-        name = first if called[first] or not called[second] else second
+    def between(*names: str, problem: str) -> ConfigError:
+        # The one to name is the first that somebody chose.
+        name = next((name for name in names if called[name]), names[0])
         return ConfigError(called[name] or OPTIONS[name].flag, problem)
 
     if settings.put_timeout_s >= settings.drain_timeout_s:
         yield between(
             "put_timeout",
             "drain_timeout",
-            f"--put-timeout ({settings.put_timeout_s:g}) must be less than --drain-timeout ({settings.drain_timeout_s:g})",
+            problem=f"--put-timeout ({settings.put_timeout_s:g}) must be less than --drain-timeout ({settings.drain_timeout_s:g})",
         )
+    ladder_s = settings.drain_timeout_s + ABORT_GRACE_S + settings.put_timeout_s + EXIT_GRACE_S
+    if ladder_s > settings.stop_timeout_s:
+        problem = (
+            f"--drain-timeout ({settings.drain_timeout_s:g}), {ABORT_GRACE_S:g} s for aborts, --put-timeout ({settings.put_timeout_s:g}) "
+            f"for manifests and {EXIT_GRACE_S:g} s must be at most --stop-timeout ({settings.stop_timeout_s:g})"
+        )
+        yield between("drain_timeout", "put_timeout", "stop_timeout", problem=problem)
     if settings.spill_threshold_bytes > settings.memory_budget_bytes // settings.workers:
         threshold, budget = (
             OPTIONS[name].show(getattr(settings, OPTIONS[name].attribute)) for name in ("spill_threshold", "memory_budget")
         )
         each = f" divided by --workers ({settings.workers})" if settings.workers > 1 else ""
         problem = f"--spill-threshold ({threshold}) must be at most --memory-budget ({budget}){each}"
-        yield between("spill_threshold", "memory_budget", problem)
+        yield between("spill_threshold", "memory_budget", problem=problem)
     if settings.port == settings.admin_port != 0:
-        yield between("admin_port", "port", f"--port and --admin-port are both {settings.port}")
+        yield between("admin_port", "port", problem=f"--port and --admin-port are both {settings.port}")
 
 
 def _collect(

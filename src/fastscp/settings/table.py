@@ -41,6 +41,12 @@ class Declared(msgspec.Struct, frozen=True):
 _D = Declared
 _DAY_S = 86400.0
 
+ABORT_GRACE_S = 5.0
+"""How long associations may take to end once the drain's deadline has aborted them."""
+
+EXIT_GRACE_S = 2.0
+"""How long processes may take to end when everything is written."""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What `fastscp serve` runs with. Every attribute is an option; the unit is part of its name."""
@@ -188,7 +194,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 30.0
     put_timeout_s: Annotated[
         float, _D("put_timeout", TIMES, kinds.seconds(0.1, _DAY_S), "Longest wait for memory, and for S3; then the answer is A700.")
-    ] = 60.0
+    ] = 30.0
     quiet_period_s: Annotated[
         float,
         _D("quiet_period", TIMES, kinds.seconds(0.1, _DAY_S), "A batch for import closes after this long without an instance. S3 only."),
@@ -201,7 +207,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             kinds.seconds(0.1, _DAY_S),
             "After SIGTERM or Ctrl-C, longest time for open associations to finish what they send.",
         ),
-    ] = 90.0
+    ] = 75.0
+    stop_timeout_s: Annotated[
+        float,
+        _D(
+            "stop_timeout",
+            TIMES,
+            kinds.seconds(0.1, _DAY_S),
+            "Time between SIGTERM and SIGKILL, as the service manager has it. Within it a drain ends and manifests are written.",
+        ),
+    ] = 120.0
 
     log_level: Annotated[
         LogLevel, _D("log_level", LOG, kinds.choice("debug", "info", "warning", "error"), "Least severe level that is logged.")
