@@ -93,7 +93,7 @@ deploy: package
 # Half a minute, and a tool with dependencies of its own.
 check-templates:
 	test -x build/checkov/bin/checkov || ($(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet 'checkov>=3.3,<4')
-	build/checkov/bin/checkov --config-file cfn/checkov.yaml
+	build/checkov/bin/checkov --config-file cfn/rules/checkov.yaml
 
 # As root on Debian, with buildah, debootstrap and DCMTK; minutes.
 check-image: install
