@@ -188,8 +188,16 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
 
 
+@pytest.fixture(scope="session")
+def session() -> boto3.Session:
+    """Reading the services' models takes longer than most tests."""
+    return boto3.Session(region_name=REGION)
+
+
 @pytest.fixture
-def workflow(environment: None) -> Iterator[Workflow]:
+def workflow(environment: None, session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
+    monkeypatch.setattr(boto3, "Session", lambda region_name=None: session)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
     with mock_aws():
         # Rows that belong to the workflow itself are there always, and are never shown.
         made = Workflow()
