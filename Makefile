@@ -14,7 +14,7 @@ unexport PYTHONPATH
 unexport FASTSCP_BUILD
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint stubtest unit asan coverage bench fuzz package deploy check-templates check-image clean
+.PHONY: help install run test lint stubtest unit asan coverage bench fuzz package deploy diagram check-templates check-image clean
 
 help:
 	@echo "make run       receive and import sample images on port 11112, with an embedded AWS, until Ctrl-C"
@@ -90,14 +90,16 @@ package: install
 deploy: package
 	scripts/deploy.sh "$(STACK)" "$(REGION)" $(PARAMS)
 
+diagram: install
+	$(BIN)/python scripts/diagram.py
+
 # Half a minute, and a tool with dependencies of its own.
 check-templates:
 	test -x build/checkov/bin/checkov || ($(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet 'checkov>=3.3,<4')
-	build/checkov/bin/checkov --config-file cfn/checkov.yaml
+	build/checkov/bin/checkov --config-file cfn/rules/checkov.yaml
 
 # As root on Debian, with buildah, debootstrap and DCMTK; minutes.
 check-image: install
-	$(BIN)/hadolint Dockerfile
 	$(BIN)/python scripts/image_smoke.py
 
 clean:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -83,7 +84,7 @@ class InOtherThreads(BotocoreEngine):
         config = TransferConfig(multipart_threshold=threshold, max_request_concurrency=most, max_submission_concurrency=most)
         self._manager = botocore_engine._Manager(self._client, config)
         # The answer comes in another thread than the one that asked for it.
-        self._answers = mock.MagicMock(put_object={"ETag": '"0"'})
+        self._answers: Any = SimpleNamespace(put_object={"ETag": '"0"'})
 
 
 class WithoutManager(BotocoreEngine):
@@ -91,11 +92,11 @@ class WithoutManager(BotocoreEngine):
 
     def __init__(self, options: S3Options) -> None:
         super().__init__(options)
-        self._manager = mock.MagicMock(upload=self._upload)
+        self._manager: Any = SimpleNamespace(upload=self._upload, shutdown=lambda: None)
 
-    def _upload(self, body: Any, bucket: str, key: str, arguments: Any) -> mock.MagicMock:
+    def _upload(self, body: Any, bucket: str, key: str, arguments: Any) -> SimpleNamespace:
         self._client.put_object(Bucket=bucket, Key=key, Body=body, **arguments)
-        return mock.MagicMock()
+        return SimpleNamespace(result=lambda: None)
 
 
 def obstore_with(**changed: object) -> Step:

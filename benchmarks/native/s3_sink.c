@@ -290,8 +290,9 @@ int main(int argc, char **argv) {
     delay_ns = strtoull(argv[4], NULL, 10) * 1000000u;
     signal(SIGPIPE, SIG_IGN);
     tls_context = SSL_CTX_new(TLS_server_method());
-    if (!tls_context || SSL_CTX_use_certificate_chain_file(tls_context, argv[2]) != 1 ||
-        SSL_CTX_use_PrivateKey_file(tls_context, argv[3], SSL_FILETYPE_PEM) != 1) die("certificate");
+    if (!tls_context || SSL_CTX_set_ciphersuites(tls_context, "TLS_AES_128_GCM_SHA256") != 1 ||
+        SSL_CTX_use_certificate_chain_file(tls_context, argv[2]) != 1 || SSL_CTX_use_PrivateKey_file(tls_context, argv[3], SSL_FILETYPE_PEM) != 1)
+        die("certificate");
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (listener < 0 || bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 512)) die("listen");

@@ -84,6 +84,10 @@ def read_instance(head: bytes, *, whole: bool) -> Instance:
         return _instance(*_parsed(head, whole))
     except _NotThereError as absent:
         raise ValueError(str(absent)) from None
+    except TooShortError:
+        if not whole:
+            raise
+        raise ValueError("not a DICOM file: it breaks off") from None
     except _UNREADABLE:
         if not whole:
             raise TooShortError from None

@@ -121,6 +121,19 @@ def test_all_who_wait_for_a_marker_that_fails_are_refused_and_the_next_has_a_bat
         assert key.split("/")[1] not in {name.split("/")[1] for name in objects.objects if name.startswith("instances/") and name != key}
 
 
+def test_what_is_open_and_for_how_long() -> None:
+    objects = MemoryObjects()
+    with running(objects, Limits()) as batches:
+        assert (batches.open_count(), batches.oldest_age_s()) == (0, 0.0)
+        store(batches, objects, arrival(1), b"1")
+        store(batches, objects, arrival(1, "1.2"), b"1")
+        age_s = batches.oldest_age_s()
+        assert batches.open_count() == 2
+        assert 0 <= age_s <= batches.oldest_age_s()
+        assert batches.drain(PATIENCE_S)
+        assert (batches.open_count(), batches.oldest_age_s()) == (0, 0.0)
+
+
 def test_who_waits_too_long_for_the_marker_is_refused() -> None:
     objects = MemoryObjects()
     objects.gate.clear()

@@ -77,12 +77,24 @@ class Association:
 
 @contextmanager
 def running(engine: Engine, prefix: str, limits: Limits = LIMITS) -> Iterator[S3Store]:
-    """A store that is drained at the end. The engine stays open."""
-    store = S3Store(cast(Engine, SharedEngine(engine)), prefix, limits, StoreHealth(lambda ready, why: None), replace=True)
+    """A store that is drained at the end, unless the block has closed it. The engine stays open."""
+    store = ClosedOnce(cast(Engine, SharedEngine(engine)), prefix, limits, StoreHealth(lambda ready, why: None), replace=True)
     try:
         yield store
     finally:
         store.close()
+
+
+class ClosedOnce(S3Store):
+    """A store that may be closed twice."""
+
+    closed = False
+
+    def close(self) -> None:
+        """Close it, the first time."""
+        if not self.closed:
+            self.closed = True
+            super().close()
 
 
 def send_all(store: S3Store, instances: Iterable[Made]) -> list[int]:

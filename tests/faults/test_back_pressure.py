@@ -25,7 +25,7 @@ FIRST_WAVE = 60
 BUDGET_BYTES = 64 * MIB
 INSTANCE_BYTES = 900_000
 """In four segments of 960 KiB together. 60 of them are within the budget, 100 are not."""
-BESIDE_BUDGET_BYTES = 128 * MIB
+BESIDE_BUDGET_BYTES = 160 * MIB
 """What the process has beside the memory for instances: the interpreter, the S3 client, and 100 threads with what they do."""
 DATA_PDV_BYTES = 131_066
 LARGE_BYTES = 2 << 30
@@ -127,6 +127,7 @@ def test_a_stalled_s3_holds_the_peers_back(start: Start, proxy: FaultProxy, plai
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_gigabytes_in_four_parts_of_memory(start: Start, plain_server: S3Server) -> None:
     plain_server.keep_parts = False
     receiver = start(plain_server.url)
@@ -135,7 +136,7 @@ def test_two_gigabytes_in_four_parts_of_memory(start: Start, plain_server: S3Ser
     first, *_ = enc.message_pdus(1, enc.store_command(made.sop_class, made.sop_instance), None)
     middle = enc.pdu(enc.P_DATA, enc.pdv(1, bytes(1 << 16), command=False, last=False))
     last = enc.pdu(enc.P_DATA, enc.pdv(1, b"", command=False, last=True))
-    with RawScu(receiver.port, timeout_s=100.0) as scu:
+    with RawScu(receiver.port, timeout_s=300.0) as scu:
         scu.associate()
         small = make(pixel_bytes=12 * MIB)
         assert scu.store(small.sop_class, small.sop_instance, small.data_set).status == 0
@@ -148,9 +149,7 @@ def test_two_gigabytes_in_four_parts_of_memory(start: Start, plain_server: S3Ser
         assert scu.read_response().status == 0
     assert receiver.resident_peak_bytes() - before_bytes <= 4 * FIRST_PART_BYTES
     assert receiver.stop() == 0
-    (manifest_key,) = [
-        key for key in plain_server.objects if key.startswith(KEYS.batches) and b'"spilled"' in plain_server.objects[key].body
-    ]
     (key,) = [key for key in plain_server.objects if key.endswith(made.relative_path)]
-    assert plain_server.objects[key].checksum.encode() in plain_server.objects[manifest_key].body
+    (entry,) = [entry for manifest in manifests(ServerObjects(plain_server), KEYS) for entry in manifest.instances if entry.key == key]
+    assert entry.crc64nvme == plain_server.objects[key].checksum
     assert not plain_server.uploads

@@ -42,7 +42,7 @@ def proxy(plain_server: S3Server) -> Iterator[FaultProxy]:
         yield proxy
 
 
-Start = Callable[[EngineKind], FastScp]
+Start = Callable[..., FastScp]
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def start(proxy: FaultProxy) -> Iterator[Start]:
     """Starts the receiver with its store behind the proxy."""
     started: list[FastScp] = []
 
-    def start(kind: EngineKind) -> FastScp:
-        options = ("--s3-engine", kind, "--spill-threshold", "6MiB", "--put-timeout", "30")
+    def start(kind: EngineKind, *more: str) -> FastScp:
+        options = ("--s3-engine", kind, "--spill-threshold", "6MiB", *(more or ("--put-timeout", "30")))
         started.append(FastScp("s3://bucket/site", *options, environment={"AWS_ENDPOINT_URL_S3": proxy.url}))
         return started[-1]
 
@@ -120,6 +120,20 @@ def test_killed_at_a_call_of_an_upload(start: Start, proxy: FaultProxy, plain_se
     # The manifest is written beside the answer.
     assert not acknowledged or "batches" in target
     check_promise(ServerObjects(plain_server), KEYS, acknowledged)
+
+
+def test_a_drain_that_cannot_close_its_batches_leaves_them_to_the_sweeper(start: Start, proxy: FaultProxy, plain_server: S3Server) -> None:
+    proxy.plans["site"] = lambda call: "silent" if call.area == "batches" else None
+    receiver = start("auto", "--put-timeout", "3")
+    instances = [make(), make()]
+    sender = Sender(receiver.port, instances)
+    sender.run()
+    assert sender.acknowledged == instances
+    assert receiver.stop() == 0
+    assert receiver.events("batches_left_open")
+    assert not manifests(ServerObjects(plain_server), KEYS)
+    written = check_promise(ServerObjects(plain_server), KEYS, instances)
+    assert [manifest.closed_by for manifest in written] == ["sweeper"] * 2
 
 
 def test_killed_after_success_the_next_one_goes_on(start: Start, kind: EngineKind, proxy: FaultProxy, plain_server: S3Server) -> None:

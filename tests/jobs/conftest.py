@@ -11,6 +11,7 @@ from moto import mock_aws
 
 from fastscp import cli, jobs
 from fastscp.batches import Keys
+from fastscp.batches.manifest import Entry, Manifest, encode_manifest
 from fastscp.batches.marker import Marker, encode_marker
 from fastscp.batches.times import utc
 from fastscp.settings import JobsSettings
@@ -135,6 +136,30 @@ class Workflow:
         }
         self.s3.put_object(Bucket="results", Key=f"r/results/{name}/{of_attempt}.json", Body=json.dumps(result | changes))
 
+    def manifest(self, number: int, study: str, instances: list[int]) -> None:
+        """Writes the manifest of a batch with these instances."""
+        name = batch_id(number)
+        uids = [f"{study}.1.{instance}" for instance in instances]
+        entries = [Entry(sop_instance_uid=uid, key=KEYS.instance(name, study, f"{study}.1", uid), size=10, crc64nvme=None) for uid in uids]
+        manifest = Manifest(
+            batch_id=name,
+            owner="worker",
+            closed_by="worker",
+            close_reason="quiet",
+            opened_at=utc(1_800_000_000),
+            closed_at=utc(1_800_000_020),
+            study_instance_uid=study,
+            study_date=None,
+            series_instance_uids=(f"{study}.1",),
+            calling_ae_titles=("MODALITY",),
+            called_ae_titles=("FASTSCP",),
+            association_ids=("association-1",),
+            instance_count=len(entries),
+            total_bytes=10 * len(entries),
+            instances=tuple(entries),
+        )
+        self.s3.put_object(Bucket="images", Key=KEYS.manifest(name), Body=encode_manifest(manifest))
+
     def marker(self, number: int, study: str = STUDY) -> None:
         """Writes the marker of an open batch."""
         marker = Marker(
@@ -163,8 +188,16 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
 
 
+@pytest.fixture(scope="session")
+def session() -> boto3.Session:
+    """Reading the services' models takes longer than most tests."""
+    return boto3.Session(region_name=REGION)
+
+
 @pytest.fixture
-def workflow(environment: None) -> Iterator[Workflow]:
+def workflow(environment: None, session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workflow]:
+    monkeypatch.setattr(boto3, "Session", lambda region_name=None: session)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
     with mock_aws():
         # Rows that belong to the workflow itself are there always, and are never shown.
         made = Workflow()

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 
-from tests.jobs.conftest import Run, Workflow, at, batch_id
+from tests.jobs.conftest import STUDY, Run, Workflow, at, batch_id
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -108,3 +109,23 @@ def test_options_stand_before_or_behind_the_command(workflow: Workflow, run: Run
     assert run("--batch-table", "nope", "show", "--batch-table", "DicomImportBatchTable", batch_id(1))[0] == 0
     code, _, err = run("--limit", "1", "show", batch_id(1))
     assert (code, err) == (2, "fastscp: options of the list go without show, or behind it (see fastscp jobs --help)\n")
+
+
+def test_looking_writes_nothing_and_asks_for_what_is_documented(workflow: Workflow, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(workflow)
+    workflow.marker(2)
+    original = BaseClient._make_api_call
+    asked: set[str] = set()
+
+    def record(self: Any, operation: str, parameters: Any) -> Any:
+        asked.add(f"{self.meta.service_model.service_name}:{operation}")
+        return original(self, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", record)
+    assert run("--json")[0] == 0
+    assert run("--study", STUDY)[0] == 4
+    assert run("show", batch_id(1))[0] == run("show", "job1")[0] == 0
+    assert asked == {"dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "s3:ListObjectsV2", "s3:GetObject"}
+    asked.clear()
+    assert run("retry", batch_id(1))[0] == 0
+    assert asked == {"dynamodb:GetItem", "dynamodb:UpdateItem", "stepfunctions:StartExecution"}

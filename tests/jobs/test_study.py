@@ -119,6 +119,7 @@ def test_json_of_the_verdict(workflow: Workflow, run: Run) -> None:
         "reason": last["reason"],
         "batchCount": 4,
         "openBatchIds": [batch_id(5)],
+        "sentAgainBatchIds": [],
         "instanceCount": 12,
         "importedCount": 3,
         "warningCount": 0,
@@ -188,7 +189,7 @@ def test_a_row_that_the_index_does_not_show_yet_counts(
 def test_only_done_with_everything_imported_is_imported(tables: jobs.Tables, workflow: Workflow) -> None:
     for number, state in enumerate(jobs.STATES):
         workflow.batch(number, state)
-    verdicts = {batch.state: judge(STUDY, [batch], []).verdict for batch in tables.of_study(STUDY)}
+    verdicts = {batch.state: judge(STUDY, [batch]).verdict for batch in tables.of_study(STUDY)}
     assert verdicts == {
         "RECEIVED": "PENDING",
         "WAITING": "PENDING",
@@ -197,6 +198,87 @@ def test_only_done_with_everything_imported_is_imported(tables: jobs.Tables, wor
         "DONE": "IMPORTED",
         "FAILED": "FAILED",
     }
+
+
+class TestSentAgain:
+    """Instances 1 to 3 are in batch 100, of which 2 failed and 3 is missing; later ones bring them again, or do not."""
+
+    @pytest.fixture
+    def first(self, workflow: Workflow) -> None:
+        done(workflow, 100, failedCount=1, missingCount=1, importedCount=1)
+        workflow.manifest(100, STUDY, [1, 2, 3])
+        self.result(workflow, 100, failed=[2], missing=[3])
+
+    def result(self, workflow: Workflow, number: int, failed: list[int], missing: list[int]) -> None:
+        lists = {
+            name: [{"sopInstanceUID": f"{STUDY}.1.{one}", "key": "k"} for one in found]
+            for name, found in (("failed", failed), ("missing", missing))
+        }
+        workflow.result(number, **lists)
+
+    def later(self, workflow: Workflow, number: int, instances: list[int], failed: list[int] | None = None, **changes: Any) -> None:
+        done(workflow, number, failedCount=len(failed or []), **changes)
+        workflow.manifest(number, STUDY, instances)
+        self.result(workflow, number, failed or [], [])
+
+    def code(self, run: Run) -> int:
+        return run("--study", STUDY)[0]
+
+    def test_everything_came_again(self, workflow: Workflow, first: None, run: Run) -> None:
+        assert self.code(run) == 4
+        self.later(workflow, 200, [2])
+        assert self.code(run) == 4
+        self.later(workflow, 300, [1, 3])
+        code, out, _ = run("--study", STUDY)
+        assert code == 0
+        words = "9 instances in 3 batches; 1 batch not imported in full, of which everything came again"
+        assert out.splitlines()[-1] == f"IMPORTED: study {STUDY}: {words}"
+        last = json.loads(run("--study", STUDY, "--json")[1].splitlines()[-1])
+        assert last["sentAgainBatchIds"] == [batch_id(100)]
+
+    def test_it_failed_again(self, workflow: Workflow, first: None, run: Run) -> None:
+        self.later(workflow, 200, [2, 3], failed=[3])
+        assert self.code(run) == 4
+        self.later(workflow, 300, [3])
+        assert self.code(run) == 0
+
+    def test_an_earlier_import_is_not_this_one(self, workflow: Workflow, first: None, run: Run) -> None:
+        self.later(workflow, 50, [1, 2, 3])
+        assert self.code(run) == 4
+        self.later(workflow, 60, [1, 2, 3], closedAt=at(120))
+        assert self.code(run) == 4
+
+    @pytest.mark.parametrize("state", ["RECEIVED", "IMPORTING", "FAILED"])
+    def test_what_came_again_and_is_not_imported(self, workflow: Workflow, first: None, run: Run, state: str) -> None:
+        self.later(workflow, 200, [2, 3], state=state)
+        assert self.code(run) == 4
+
+    def test_a_batch_that_failed_altogether(self, workflow: Workflow, run: Run) -> None:
+        workflow.batch(100, "FAILED")
+        workflow.job(100, "FAILED")
+        workflow.manifest(100, STUDY, [1, 2])
+        self.later(workflow, 200, [1])
+        assert self.code(run) == 4
+        self.later(workflow, 300, [2])
+        assert self.code(run) == 0
+
+    @pytest.mark.parametrize(
+        "gone", ["images/p/batches/{later}.json", "results/r/results/{first}/1.json", "results/r/results/{later}/1.json"]
+    )
+    def test_what_cannot_be_shown_is_not_said(self, workflow: Workflow, first: None, run: Run, gone: str) -> None:
+        self.later(workflow, 200, [2, 3, 4], failed=[4])
+        self.later(workflow, 300, [4])
+        assert self.code(run) == 0
+        bucket, _, key = gone.format(first=batch_id(100), later=batch_id(200)).partition("/")
+        workflow.s3.delete_object(Bucket=bucket, Key=key)
+        assert self.code(run) == 4
+
+    def test_a_manifest_that_is_none(self, workflow: Workflow, first: None, run: Run) -> None:
+        self.later(workflow, 200, [2, 3])
+        workflow.s3.put_object(Bucket="images", Key=KEYS.manifest(batch_id(200)), Body=b"{}")
+        code, out, err = run("--study", STUDY)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"fastscp: s3://images/p/batches/{batch_id(200)}.json is not the manifest of an import: ")
 
 
 def test_options_that_do_not_go_together(workflow: Workflow, run: Run) -> None:

@@ -1,5 +1,6 @@
 """AWS for the functions: S3 and DynamoDB by moto in this process, HealthImaging and Step Functions by models of what is documented."""
 
+import functools
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlencode
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
 Answer = tuple[SimpleNamespace, dict[str, Any]]
@@ -69,10 +71,7 @@ class Imaging:
     _allowed_at_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def attach(self, client: Any) -> None:
-        client.meta.events.register("before-call.medical-imaging", self._call)
-
-    def _call(self, model: Any, params: dict[str, Any], **_: Any) -> Answer:
+    def call(self, model: Any, params: dict[str, Any], **_: Any) -> Answer:
         with self._lock:
             self.calls.append(model.name)
             parts = params["url_path"].strip("/").split("/")
@@ -172,10 +171,7 @@ class States:
     starts: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def attach(self, client: Any) -> None:
-        client.meta.events.register("before-call.sfn", self._call)
-
-    def _call(self, model: Any, params: dict[str, Any], **_: Any) -> Answer:
+    def call(self, model: Any, params: dict[str, Any], **_: Any) -> Answer:
         request = json.loads(params["body"])
         with self._lock:
             if model.name == "DescribeExecution":
@@ -227,24 +223,17 @@ class Faults:
         self.active = False
         return self.names
 
-    def attach(self, *clients: Any) -> None:
-        for client in clients:
-            service = client.meta.service_model.service_id.hyphenize()
-            # Before the models, which answer, and moto.
-            client.meta.events.register_first(f"before-call.{service}", self._before)
-            client.meta.events.register_last(f"after-call.{service}", self._after)
-
     def _hit(self) -> bool:
         return self.active and self.at <= self.count <= max(self.at, self.until) and self.at > 0
 
-    def _before(self, model: Any, **_: Any) -> Answer | None:
+    def before(self, model: Any, **_: Any) -> Answer | None:
         if not self.active:
             return None
         self.count += 1
         self.names.append(model.name)
         return refusal(*self.ERRORS[self.kind]) if self._hit() and self.kind in self.ERRORS else None
 
-    def _after(self, model: Any, **_: Any) -> None:
+    def after(self, model: Any, **_: Any) -> None:
         if self._hit() and self.kind == "lost":
             raise ReadTimeoutError(endpoint_url=model.name)
 
@@ -271,7 +260,32 @@ def create_tables(client: Any) -> None:
     table("jobs", "jobId", [("byBatch", "batchId", "submittedAt")])
 
 
-def client(service: str) -> Any:
-    return boto3.session.Session(region_name=REGION, aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="secret").client(
-        service
-    )
+@dataclass
+class Services:
+    """Clients of AWS, made once because that takes long, and what stands behind them in the world of the moment."""
+
+    imaging_model: Imaging | None = None
+    states_model: States | None = None
+    faults: Faults | None = None
+
+    def __post_init__(self) -> None:
+        self.s3, self.dynamodb, self.states = self._client("s3"), self._client("dynamodb"), self._client("stepfunctions")
+        self.imaging, self.starts = self._client("medical-imaging"), self._client("medical-imaging")
+        self.own_s3 = self._client("s3")
+        self.states.meta.events.register("before-call.sfn", lambda **call: self.states_model.call(**call))
+        for client in (self.imaging, self.starts):
+            client.meta.events.register("before-call.medical-imaging", lambda **call: self.imaging_model.call(**call))
+        for client in (self.s3, self.dynamodb, self.states, self.imaging, self.starts):
+            service = client.meta.service_model.service_id.hyphenize()
+            # Before the models, which answer, and moto.
+            client.meta.events.register_first(f"before-call.{service}", lambda **call: self.faults.before(**call))
+            client.meta.events.register_last(f"after-call.{service}", lambda **call: self.faults.after(**call))
+
+    def _client(self, service: str) -> Any:
+        session = boto3.session.Session(region_name=REGION, aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="secret")
+        return session.client(service, config=Config(max_pool_connections=60))
+
+
+@functools.cache
+def services() -> Services:
+    return Services()

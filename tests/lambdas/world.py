@@ -18,7 +18,7 @@ from importflow.workflow import Clients, Workflow
 from start_import_job.start import start_job
 from sweep_batches.handler import sweep
 from tests.lambdas.machine import Machine
-from tests.lambdas.services import DATASTORE_ID, STATE_MACHINE_ARN, Clock, Faults, Imaging, States, client, create_tables
+from tests.lambdas.services import DATASTORE_ID, STATE_MACHINE_ARN, Clock, Faults, Imaging, States, create_tables, services
 from trigger_import.handler import dispatch
 
 ENVIRONMENT = {
@@ -44,19 +44,15 @@ def batch_id(number: int) -> str:
 class World:
     def __init__(self, **environment: str) -> None:
         self.clock = Clock()
-        self.s3, self.dynamodb = client("s3"), client("dynamodb")
-        states, imaging, starts = client("stepfunctions"), client("medical-imaging"), client("medical-imaging")
-        self.imaging = Imaging(self.clock, client("s3"))
-        self.states = States()
-        self.imaging.attach(imaging)
-        self.imaging.attach(starts)
-        self.states.attach(states)
-        self.faults = Faults()
-        self.faults.attach(self.s3, self.dynamodb, states, imaging, starts)
+        aws = services()
+        self.s3, self.dynamodb = aws.s3, aws.dynamodb
+        self.imaging = aws.imaging_model = Imaging(self.clock, aws.own_s3)
+        self.states = aws.states_model = States()
+        self.faults = aws.faults = Faults()
         for bucket in ("dicom", "results"):
             self.s3.create_bucket(Bucket=bucket)
         create_tables(self.dynamodb)
-        clients = Clients(self.s3, self.dynamodb, states, imaging, starts)
+        clients = Clients(aws.s3, aws.dynamodb, aws.states, aws.imaging, aws.starts)
         self.workflow = Workflow(load(ENVIRONMENT | environment), clients, self.clock.now, self.clock.sleep)
         functions = {
             "${TriggerImportFunctionArn}": lambda event: dispatch(self.workflow, event),
@@ -119,13 +115,18 @@ class World:
         with self.without_faults():
             return self.workflow.jobs.get(job_id) or {}
 
-    def held(self) -> list[str]:
-        """Names of the control rows that hold something for somebody."""
+    def held(self, study: str = STUDY) -> list[str]:
+        """The lock of the study and the places that are taken."""
         with self.without_faults():
-            items = self.dynamodb.scan(TableName="batches")["Items"]
-        names = [item["batchId"]["S"] for item in items if item["batchId"]["S"].startswith("#")]
-        jobs = self.workflow.batches.get("#jobs") or {}
-        return sorted(name for name in names if name.startswith("#study/")) + sorted(jobs.get("names", ()))
+            lock = self.workflow.batches.get(f"#study/{study}")
+            places = self.workflow.batches.get("#jobs") or {}
+        return ([f"lock of {lock['owner']}"] if lock else []) + sorted(places.get("names", ()))
+
+    def forget(self, name: str) -> None:
+        """Remove a batch's row and its study's lock: moto takes longer, the more there is."""
+        study = self.row(name)["studyInstanceUID"]
+        for key in (name, f"#study/{study}"):
+            self.dynamodb.delete_item(TableName="batches", Key={"batchId": {"S": key}})
 
     def event(self, *keys: str, bucket: str = "dicom") -> dict[str, Any]:
         """One SQS message for each key, as S3 writes it."""

@@ -46,7 +46,7 @@ class Local:
     @contextmanager
     def receiver(self, *options: str, quiet_s: float = 1.0) -> Iterator[FastScp]:
         """A receiver that stores into this AWS."""
-        environment = {**aws_environment(self.aws.url), "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+        environment = aws_environment(self.aws.url)
         with FastScp(f"s3://{DICOM_BUCKET}", "--quiet-period", str(quiet_s), *options, environment=environment) as server:
             yield server
 
@@ -62,10 +62,12 @@ class Local:
                     rows.append(row)
         return sorted(rows, key=lambda row: str(row["closedAt"]))
 
-    def wait_imported(self, studies: Sequence[str], instances: int, timeout_s: float = IMPORT_WAIT_S) -> list[Row]:
+    def wait_imported(self, studies: Sequence[str], instances: int, timeout_s: float = IMPORT_WAIT_S, every_s: float = 0.5) -> list[Row]:
         """Wait until batches of these studies with so many instances in all have ended, and none has not."""
 
         def ended() -> bool:
+            # A scan takes moto's time away from the functions.
+            time.sleep(every_s)
             rows = self.rows(studies)
             done = [row for row in rows if row["state"] in ("DONE", "FAILED")]
             return len(done) == len(rows) and sum(row["instanceCount"] for row in rows) >= instances

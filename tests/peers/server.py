@@ -5,6 +5,7 @@ Enters: options. Leaves: its ports, log records, metrics, resources in use and e
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import http.client
 import json
@@ -219,11 +220,12 @@ class FastScp:
 
     def kill(self) -> None:
         """End the process and everything it started, whatever state they are in."""
-        for pid in process_tree(self.pid) if self.process.poll() is None else []:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        tree = process_tree(self.pid) if self.process.poll() is None else []
+        # As one: stopped first, so that none sees another's end.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in tree:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
         self.process.wait(WAIT_S)
         self._reader.join(WAIT_S)
 

@@ -58,7 +58,7 @@ class S3Fault(Exception):
 class S3Server:
     """One bucket.
 
-    `faults["PutObject"].append("slow-down")` makes the next such request fail so. Faults: slow-down, denied, expired (answers);
+    `faults["PutObject"].append("slow-down")` makes the next such request fail so. Faults: slow-down, denied, no-bucket, expired (answers);
     cut (half an answer), reset (after the head and some of the body),
     stall (no answer, no effect), reset-after-commit, silent-after-commit,
     error-in-200, corrupt (a byte is flipped after it was received).
@@ -74,6 +74,8 @@ class S3Server:
         self.faults: dict[str, deque[str]] = defaultdict(deque)
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.access_keys: set[str] | None = None
+        self.stale_key_answer = (400, "ExpiredToken")
+        """What is said of an access key that is none of `access_keys`."""
         self.clock_skew_s = 0.0
         self.keep_parts = True
         """False drops the bytes of a part once they are verified, for objects that are too large to keep."""
@@ -166,7 +168,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if fault == "corrupt":
                 body[len(body) // 2] ^= 0x10
-            answers = {"slow-down": (503, "SlowDown"), "denied": (403, "AccessDenied"), "expired": (400, "ExpiredToken")}
+            answers = {
+                "slow-down": (503, "SlowDown"),
+                "denied": (403, "AccessDenied"),
+                "no-bucket": (404, "NoSuchBucket"),
+                "expired": (400, "ExpiredToken"),
+            }
             if fault in answers:
                 raise S3Fault(*answers[fault])
             self._check_head(headers)
@@ -191,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         if authorization is None:
             raise S3Fault(403, "AccessDenied")
         if self.s3.access_keys is not None and authorization[1] not in self.s3.access_keys:
-            raise S3Fault(400, "ExpiredToken")
+            raise S3Fault(*self.s3.stale_key_answer)
         if {name for name in headers if name.startswith("x-amz-")} - set(authorization[2].split(";")):
             raise S3Fault(403, "HeadersNotSigned")
         if unquote(urlsplit(self.path).path).split("/")[1] != self.s3.bucket:

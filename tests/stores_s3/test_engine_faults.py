@@ -21,7 +21,7 @@ DEADLINE_S = 30.0
 SHORT = {"attempt_timeout_s": 1.5, "connect_timeout_s": 0.5}
 
 
-@pytest.mark.parametrize("fault", ["slow-down", "reset", "reset-after-commit", "expired"])
+@pytest.mark.parametrize("fault", ["slow-down", "reset", "reset-after-commit", "expired", "error-in-200"])
 def test_a_passing_fault_is_not_seen(engine: Engine, server: S3Server, fault: str) -> None:
     server.faults["PutObject"].extend([fault, fault])
     segments = segments_of(524288)
@@ -110,7 +110,7 @@ def test_an_outage_is_not_a_configuration_error(open_at: OpenEngine, server: S3S
     assert caught.value.code == "SlowDown"
 
 
-@pytest.mark.parametrize("fault", ["slow-down", "reset", "reset-after-commit"])
+@pytest.mark.parametrize("fault", ["slow-down", "reset", "reset-after-commit", "error-in-200"])
 def test_a_part_is_sent_again(engine: Engine, server: S3Server, fault: str) -> None:
     upload = engine.begin("big", attributes=PLAIN, deadline_s=DEADLINE_S)
     server.faults["UploadPart"].append(fault)
@@ -131,6 +131,14 @@ def test_a_completion_that_fails_or_loses_its_answer_is_repeated(open_at: OpenEn
     result = upload.complete()
     assert {key: stored.etag for key, stored in server.objects.items()} == {"big": result.etag}
     assert server.uploads == {}
+
+
+def test_an_outcome_that_one_attempt_left_open_stays_open(engine: Engine, server: S3Server) -> None:
+    server.faults["PutObject"].extend(["reset-after-commit", "denied"])
+    with pytest.raises(AccessProblem) as caught:
+        engine.put("key", [b"1"], attributes=PLAIN, deadline_s=DEADLINE_S)
+    assert caught.value.unknown
+    assert list(server.objects) == ["key"]
 
 
 def test_a_completion_that_keeps_failing_is_no_object(open_at: OpenEngine, server: S3Server) -> None:

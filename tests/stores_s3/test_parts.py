@@ -94,6 +94,46 @@ def test_an_attempt_is_told_of_an_unknown_outcome(unknown: bool) -> None:
     assert calls == [False, unknown, unknown]
 
 
+@pytest.mark.parametrize("last", [EngineError("SlowDown", retryable=True), AccessProblem("AccessDenied")])
+def test_the_outcome_is_unknown_where_that_of_any_attempt_is(last: EngineError) -> None:
+    time = Time()
+    errors = [EngineError("ConnectionLost", retryable=True, unknown=True)]
+
+    def attempt(_: bool) -> None:
+        time.now_s += 1
+        raise errors.pop() if errors else last
+
+    with pytest.raises(EngineError) as caught:
+        time.retrier(0.5).call(60.0, attempt)
+    assert caught.value is last
+    assert last.unknown
+
+
+def test_attempts_that_were_not_the_first_are_counted() -> None:
+    time = Time()
+    retrier = time.retrier(0.0)
+    for _ in range(2):
+        _, attempt = failing(time, EngineError("SlowDown", retryable=True), times=3)
+        retrier.call(60.0, attempt)  # type: ignore[arg-type]
+    assert retrier.retry_count == 6
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_refused_key_is_worth_another_attempt_where_there_is_another_key(found: bool) -> None:
+    time = Time()
+    retrier = time.retrier(0.0)
+    asked: list[float] = []
+    retrier.renew_credentials = lambda since_s: asked.append(since_s) or found  # type: ignore[func-returns-value]
+    calls, attempt = failing(time, AccessProblem("InvalidAccessKeyId"), times=1)
+    if found:
+        retrier.call(60.0, attempt)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(AccessProblem):
+            retrier.call(60.0, attempt)  # type: ignore[arg-type]
+    assert len(calls) == 1 + found
+    assert asked == [100.0]
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind", "retryable", "unknown"),
     [
@@ -116,6 +156,7 @@ def test_an_attempt_is_told_of_an_unknown_outcome(unknown: bool) -> None:
         (404, "NoSuchUpload", NotFound, False, False),
         (404, "404", NotFound, False, False),
         (400, "EntityTooLarge", EngineError, False, False),
+        (403, "Not a word: \r\n", AccessProblem, False, False),
     ],
 )
 def test_what_an_answer_means(status: int, code: str, kind: type[EngineError], retryable: bool, unknown: bool) -> None:

@@ -1,5 +1,6 @@
 """The receiver with its store in S3: what was acknowledged is there, verified, and in exactly one manifest."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -133,6 +134,31 @@ def test_a_lasting_fault_is_answered_and_passes(start: Start, server: S3Server) 
         assert scu.store(stored.sop_class, stored.sop_instance, stored.data_set).status == 0
         scu.release()
     assert receiver.metric("fastscp_memory_in_use_bytes") == 0
+    assert receiver.stop() == 0
+    assert_each_in_one_manifest(server, [stored])
+
+
+@pytest.mark.parametrize("refusal", ["denied", "no-bucket", "owner"])
+def test_what_only_a_person_can_change_is_told_to_whoever_asks(start: Start, server: S3Server, refusal: str) -> None:
+    receiver = start(server.url, "--bucket-owner", server.owner)
+    refused, stored = make(), make()
+    with RawScu(receiver.port) as scu:
+        scu.associate()
+        if refusal == "owner":
+            server.owner = "999988887777"
+        else:
+            server.faults["PutObject"].extend([refusal] * 100)
+        code = "NoSuchBucket" if refusal == "no-bucket" else "AccessDenied"
+        answer = scu.store(refused.sop_class, refused.sop_instance, refused.data_set)
+        assert (answer.status, answer.comment) == (0xA700, f"S3 refuses the instance: {code}")
+        status, body = receiver.get("/readyz")
+        assert (status, json.loads(body)["reasons"]) == (503, {"store": f"S3 refuses access: {code}"})
+        assert receiver.get("/livez")[0] == 200, "what it has it goes on serving"
+        server.faults["PutObject"].clear()
+        server.owner = "111122223333"
+        assert scu.store(stored.sop_class, stored.sop_instance, stored.data_set).status == 0
+        assert receiver.get("/readyz")[0] == 200
+        scu.release()
     assert receiver.stop() == 0
     assert_each_in_one_manifest(server, [stored])
 

@@ -170,6 +170,14 @@ def the_sweeper_runs(resolved: Resolved) -> Iterator[str]:
     ):
         yield "the schedule may not call the sweeper, or not give up"
 
+    asked = [
+        s["Resource"]
+        for s in policies_of(resolved.resources["Workflow/SweepBatchesRole"], resolved)
+        if s["Action"] == "states:DescribeExecution"
+    ]
+    if asked != [resolved.resources["Workflow/ImportStateMachine"].ref.replace(":stateMachine:", ":execution:") + ":*"]:
+        yield "the sweeper may not ask what has become of an execution"
+
 
 @rule
 def every_alarm_tells_somebody(resolved: Resolved) -> Iterator[str]:

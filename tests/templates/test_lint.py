@@ -21,6 +21,12 @@ def test_cfn_lint_finds_nothing() -> None:
     assert found.returncode == 0
 
 
+def test_hadolint_finds_nothing() -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([program, CFN.parent / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (found.stdout + found.stderr, found.returncode) == ("", 0)
+
+
 def test_statelint_finds_nothing() -> None:
     assert Linter().validate(DEFINITION) == []
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.templates import guard_network, guard_wiring  # noqa: F401 - they register their rules
 from fastscp.local.templates import resolve
+from tests.templates import guard_network, guard_wiring  # noqa: F401 - they register their rules
 from tests.templates.deployments import CFN, VARIANTS, changed, deployed
 from tests.templates.guard import RULES
 
@@ -269,6 +269,7 @@ MUTATIONS = [
         "Arn: !GetAtt SweepBatchesFunction.Arn\n        RoleArn",
         "Arn: !GetAtt CheckStatusFunction.Arn\n        RoleArn",
     ),
+    ("the_sweeper_runs", "defaults", W, "execution:${ServiceName}-import:*", "execution:${ServiceName}:*"),
     ("every_alarm_tells_somebody", "defaults", M, "AlarmActions: [!Ref AlarmTopic]", "AlarmActions: []"),
 ]
 

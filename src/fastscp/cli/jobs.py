@@ -52,7 +52,7 @@ _LIST_SECTIONS: list[Section] = [
             ("1", "something could not be found out; one line on stderr says what"),
             ("2", "the configuration or the command line is wrong; one line on stderr names the option"),
             ("3", "with --study: some of it is still to be imported"),
-            ("4", "with --study: some of it was not imported, and will not be without retry"),
+            ("4", "with --study: some of it was not imported, and will not be unless it is sent again or tried again"),
             ("5", "with --study: no batch of this study is known"),
         ],
     ),

@@ -147,6 +147,7 @@ def print_study(answer: StudyAnswer, pairs: Sequence[Pair], now: datetime, *, as
             "reason": answer.reason,
             "batchCount": len(answer.batches),
             "openBatchIds": answer.open_batch_ids,
+            "sentAgainBatchIds": answer.sent_again_batch_ids,
             **{names[count]: answer.total(f"{count}_count") for count in counts},
         }
         print(to_json(verdict))

@@ -4,7 +4,7 @@ Enters: a Study Instance UID. Leaves: a verdict over all its batches, those that
 Never: IMPORTED where something that was acknowledged is not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -17,6 +17,7 @@ from fastscp.errors import ConfigError
 from fastscp.jobs.aws import Aws, code_of, errors
 from fastscp.jobs.results import Place, place
 from fastscp.jobs.rows import Batch, needs_retry
+from fastscp.jobs.sent_again import SentAgain
 from fastscp.jobs.tables import Tables
 from fastscp.settings import StoreTarget
 
@@ -29,10 +30,11 @@ class StudyAnswer(msgspec.Struct, frozen=True):
     """What is known of a study.
 
     Attributes:
-        verdict: IMPORTED: every instance of every batch is; FAILED: the import of one ended without all its instances;
-            PENDING: otherwise, some are still to be imported; UNKNOWN: there is no batch of the study.
+        verdict: IMPORTED: every instance of every batch is, or came again and is; FAILED: the import of one ended without all its
+            instances, and they did not come again; PENDING: otherwise, some are still to be imported; UNKNOWN: there is no batch.
         batches: in the order in which they closed.
         open_batch_ids: batches that are being received, or whose manifest the workflow has not taken up.
+        sent_again_batch_ids: batches that were not imported in full, and whose instances a later batch brought.
         reason: the verdict in words.
     """
 
@@ -41,10 +43,15 @@ class StudyAnswer(msgspec.Struct, frozen=True):
     reason: str
     batches: tuple[Batch, ...]
     open_batch_ids: tuple[str, ...]
+    sent_again_batch_ids: tuple[str, ...]
 
     def total(self, count: str) -> int:
         """Sum of a count over all batches."""
-        return sum(getattr(batch, count) or 0 for batch in self.batches)
+        return _total(self.batches, count)
+
+
+def _total(batches: Iterable[Batch], count: str) -> int:
+    return sum(getattr(batch, count) or 0 for batch in batches)
 
 
 def _number(count: int, noun: str) -> str:
@@ -52,39 +59,42 @@ def _number(count: int, noun: str) -> str:
     return f"{count} {noun if count == 1 else plural}"
 
 
-def judge(study_instance_uid: str, batches: Sequence[Batch], open_batch_ids: Sequence[str]) -> StudyAnswer:
+def judge(
+    study_instance_uid: str, batches: Sequence[Batch], open_batch_ids: Iterable[str] = (), sent_again: Iterable[str] = ()
+) -> StudyAnswer:
     """The verdict on a study that has these batches."""
+    open_ids, again_ids = tuple(sorted(open_batch_ids)), tuple(sorted(sent_again))
 
     def answer(verdict: Verdict, reason: str) -> StudyAnswer:
-        return StudyAnswer(study_instance_uid, verdict, reason, tuple(batches), tuple(open_batch_ids))
+        return StudyAnswer(study_instance_uid, verdict, reason, tuple(batches), open_ids, again_ids)
 
     pending = [batch for batch in batches if batch.state not in {"DONE", "FAILED"}]
-    troubled = [batch for batch in batches if needs_retry(batch)]
+    troubled = [batch for batch in batches if needs_retry(batch) and batch.batch_id not in again_ids]
     waiting = []
-    if open_batch_ids:
-        waiting.append(f"{_number(len(open_batch_ids), 'batch')} not closed or not taken up yet")
+    if open_ids:
+        waiting.append(f"{_number(len(open_ids), 'batch')} not closed or not taken up yet")
     if pending:
         known = sum(batch.instance_count or 0 for batch in pending)
         waiting.append(f"{_number(len(pending), 'batch')} with {_number(known, 'instance')} to be imported")
     if troubled:
-        total = StudyAnswer(study_instance_uid, "FAILED", "", tuple(batches), ())
         reasons = [f"{_number(len(troubled), 'batch')} not imported in full"]
         reasons += [
-            f"{_number(total.total(count), 'instance')} {word}"
+            f"{_number(total, 'instance')} {word}"
             for count, word in (("failed_count", "failed"), ("missing_count", "missing"))
-            if total.total(count)
+            if (total := _total(troubled, count))
         ]
         return answer("FAILED", "; ".join(reasons + waiting))
     if waiting:
         return answer("PENDING", "; ".join(waiting))
     if not batches:
         return answer("UNKNOWN", "nothing of this study has been received")
-    imported = answer("IMPORTED", "")
-    notes = [f"{_number(imported.total('instance_count'), 'instance')} in {_number(len(batches), 'batch')}"]
+    notes = [f"{_number(_total(batches, 'instance_count'), 'instance')} in {_number(len(batches), 'batch')}"]
+    if again_ids:
+        notes.append(f"{_number(len(again_ids), 'batch')} not imported in full, of which everything came again")
     notes += [
-        f"{imported.total(count)} {words}"
+        f"{total} {words}"
         for count, words in (("warning_count", "with warnings"), ("non_primary_count", "not primary, which DICOMweb does not show"))
-        if imported.total(count)
+        if (total := _total(batches, count))
     ]
     return answer("IMPORTED", "; ".join(notes))
 
@@ -105,7 +115,8 @@ def ask_study(aws: Aws, tables: Tables, store: StoreTarget | None, study_instanc
     # An index may be behind its table, and does not have a batch whose manifest was refused.
     batches |= tables.batches_by_id(marked)
     ordered = sorted(batches.values(), key=lambda batch: (batch.closed_at or "", batch.batch_id))
-    return judge(study_instance_uid, ordered, [batch_id for batch_id in marked if batch_id not in batches])
+    sent_again = SentAgain(aws, tables, at).batch_ids(ordered)
+    return judge(study_instance_uid, ordered, [batch_id for batch_id in marked if batch_id not in batches], sent_again)
 
 
 def _store(tables: Tables, store: StoreTarget | None, study_instance_uid: str) -> Place:

@@ -21,7 +21,7 @@ from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.receiver import Receiver, Record
 from fastscp.local.samples import send_samples
 from fastscp.local.story import Story, image_sets_table, sent_table
-from fastscp.settings import child_environment
+from fastscp.settings import replace_environment
 
 OK, FAILED = 0, 1
 STORE = f"s3://{wiring.DICOM_BUCKET}"
@@ -53,10 +53,12 @@ class LocalOptions:
 def run(options: LocalOptions) -> int:
     """Run until SIGINT or SIGTERM. Raises ConfigError."""
     console = Console(highlight=False)
+    # The profile, the endpoint and the keys that a person has for AWS are for AWS.
+    replace_environment("AWS_", wiring.NOBODYS)
     with _stop_signals() as stop, EmbeddedAws(options.embedded) as aws:
         resource = wiring.session().resource("dynamodb", endpoint_url=aws.url)
         story = Story(resource.Table(wiring.BATCH_TABLE), console)
-        environ = child_environment(wiring.aws_environment(aws.url), without="AWS_")
+        environ = replace_environment("AWS_", wiring.aws_environment(aws.url))
         receiver = Receiver(["--store", STORE, *options.receiver], environ, lambda record: _tell(console, record))
         try:
             ready = receiver.wait_ready()
@@ -79,7 +81,7 @@ def run(options: LocalOptions) -> int:
             receiver.kill()
         story.stop()
         _say_goodbye(console, story, code)
-        return code or (FAILED if failed else OK)
+        return FAILED if code or failed else OK
 
 
 def _introduce(console: Console, aws: EmbeddedAws, options: LocalOptions, port: int) -> None:
@@ -87,7 +89,8 @@ def _introduce(console: Console, aws: EmbeddedAws, options: LocalOptions, port: 
     console.print("\nSend your own images:\n")
     console.print(f"    storescu -aec {options.aet} +sd +r {options.host} {port} <folder with DICOM files>", markup=False, soft_wrap=True)
     console.print("\nLook at what is there, with any AWS SDK or the AWS CLI:\n")
-    for name, value in wiring.aws_environment(aws.url).items():
+    for name in sorted(wiring.aws_environment(aws.url).keys() - wiring.NOBODYS.keys()):
+        value = wiring.aws_environment(aws.url)[name]
         console.print(f"    export {name}={value}", markup=False, soft_wrap=True)
     console.print(f"    aws medical-imaging search-image-sets --datastore-id {aws.datastore_id}", markup=False, soft_wrap=True)
     console.print("    fastscp jobs --follow\n\nCtrl-C ends it.\n")

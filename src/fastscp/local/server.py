@@ -4,6 +4,7 @@ Enters: requests of any AWS SDK, told apart by the service that they are signed 
 Never: anything from outside this machine.
 """
 
+import contextlib
 import logging
 import re
 import threading
@@ -36,6 +37,7 @@ class Server:
     def __init__(self, healthimaging: HealthImaging, port: int = 0) -> None:
         self.healthimaging = healthimaging
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._one_at_a_time = threading.Lock()
         # They write a line for each request, and pages for each failure of a function that a state machine deals with.
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         logging.getLogger("moto").setLevel(logging.CRITICAL)
@@ -66,5 +68,12 @@ class Server:
     def _dispatch(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if _signed_for_healthimaging(environ.get("HTTP_AUTHORIZATION", "")):
             return self.healthimaging(environ, start_response)
-        answer: Iterable[bytes] = self._moto(environ, start_response)
-        return answer
+        with self._one_at_a_time if _is_conditional(environ) else contextlib.nullcontext():
+            answer: Iterable[bytes] = self._moto(environ, start_response)
+            return answer
+
+
+def _is_conditional(environ: "WSGIEnvironment") -> bool:
+    """Whether moto looks first and writes then, where AWS does both in one step."""
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    return target.startswith("DynamoDB_") or target == "AWSStepFunctions.StartExecution" or "HTTP_IF_NONE_MATCH" in environ

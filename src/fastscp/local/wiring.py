@@ -7,6 +7,7 @@ Never: a resource that the templates lack.
 import functools
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ DICOM_BUCKET, RESULTS_BUCKET = "fastscp-dicom", "fastscp-results"
 BATCH_TABLE, JOB_TABLE = "DicomImportBatchTable", "DicomImportJobTable"
 QUEUE, DEAD_LETTER_QUEUE = "fastscp-import", "fastscp-import-dead"
 STATE_MACHINE = "fastscp-import"
+NOBODYS = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
+"""What keeps an AWS SDK from looking for a person's profiles and a machine's role."""
 STATE_MACHINE_ARN = f"arn:aws:states:{REGION}:{ACCOUNT_ID}:stateMachine:{STATE_MACHINE}"
 DATA_ACCESS_ROLE_ARN = f"arn:aws:iam::{ACCOUNT_ID}:role/fastscp-import"
 _ROLE = "fastscp-functions"
@@ -54,7 +57,7 @@ def aws_environment(url: str) -> dict[str, str]:
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        **NOBODYS,
     }
 
 

@@ -6,7 +6,7 @@ Never: a value that was not checked, an unknown name passed over.
 
 from fastscp.settings.jobs import JOBS_OPTIONS, JobsSettings
 from fastscp.settings.kinds import Network, StoreTarget
-from fastscp.settings.load import Inspection, child_environment, inspect_settings, load_jobs_settings, load_settings
+from fastscp.settings.load import Inspection, inspect_settings, load_jobs_settings, load_settings, replace_environment
 from fastscp.settings.table import ABORT_GRACE_S, EXIT_GRACE_S, OPTIONS, Option, Settings
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "Option",
     "Settings",
     "StoreTarget",
-    "child_environment",
     "inspect_settings",
     "load_jobs_settings",
     "load_settings",
+    "replace_environment",
 ]

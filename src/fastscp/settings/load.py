@@ -196,9 +196,12 @@ def inspect_settings(flags: Mapping[str, object], environ: Mapping[str, str] | N
     return Inspection(None if problems else settings, values, sources, problems)
 
 
-def child_environment(changes: Mapping[str, str], without: str) -> dict[str, str]:
-    """The environment for a process that this one starts: its own without the variables that begin so, and with these set."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(without)} | dict(changes)
+def replace_environment(beginning: str, changes: Mapping[str, str]) -> dict[str, str]:
+    """Forget all variables that begin so and set these, for this process and those that it starts. Returns the environment."""
+    for name in [name for name in os.environ if name.startswith(beginning)]:
+        del os.environ[name]
+    os.environ.update(changes)
+    return dict(os.environ)
 
 
 def load_settings(flags: Mapping[str, object]) -> tuple[Settings, dict[str, str]]:

@@ -11,6 +11,9 @@ import botocore.session
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError
 
+USED_AFTER_S = 1.0
+"""Requests may be signed with the credentials before for so long after a change: obstore keeps what it was given for a tenth of that."""
+
 
 class ChainCredentials(Credentials):
     """Thread-safe. Credentials with an end that botocore knows of (roles, `credential_process`) are refreshed by botocore itself;
@@ -30,14 +33,18 @@ class ChainCredentials(Credentials):
         self._find = find
         self._found = found
         self._lock = threading.Lock()
-        self._looked_at_s = self._renewed_at_s = float("-inf")
+        self._current = found.get_frozen_credentials()
+        self._looked_at_s = self._changed_at_s = float("-inf")
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
         """What to sign with now. May ask the source for new ones."""
-        return self._found.get_frozen_credentials()
+        frozen = self._found.get_frozen_credentials()
+        if frozen != self._current:
+            self._current, self._changed_at_s = frozen, time.monotonic()
+        return frozen
 
     def renew(self, since_s: float) -> bool:
-        """Look for other credentials, unless somebody has looked since. Returns whether others were found since then.
+        """Look for other credentials, unless somebody has looked since. Returns whether they have changed since then.
 
         Args:
             since_s: when a request began that S3 refused for its credentials, monotonic.
@@ -45,13 +52,12 @@ class ChainCredentials(Credentials):
         with self._lock:
             if self._looked_at_s < since_s:
                 try:
-                    before, found = self._found.get_frozen_credentials(), self._find()
-                    if found is not None and found.get_frozen_credentials() != before:
-                        self._found, self._renewed_at_s = found, time.monotonic()
+                    self._found = self._find() or self._found
+                    self.get_frozen_credentials()
                 except (BotoCoreError, OSError):
                     pass  # The source is out of reach: what is there stays, and the next refusal asks again.
                 self._looked_at_s = time.monotonic()
-            return self._renewed_at_s >= since_s
+            return self._changed_at_s >= since_s - USED_AFTER_S
 
 
 class Chain:
