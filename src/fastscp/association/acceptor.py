@@ -20,13 +20,14 @@ from pynetdicom.events import EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from fastscp._ext.memory import BufferPool
-from fastscp.association.admission import LOCAL_LIMIT_EXCEEDED, Admission, Rejection
+from fastscp.association.admission import LOCAL_LIMIT_EXCEEDED, Admission, Rejection, is_in
 from fastscp.association.association import StoreAssociation
 from fastscp.association.proposal import Proposals
+from fastscp.association.proxy import NothingFollows, ProxyHeaderError, read_client_address
 from fastscp.association.pumped import PumpedAssociation
 from fastscp.association.transport import PeerAddress
 from fastscp.observe.log import get_logger
-from fastscp.observe.metrics import Metrics
+from fastscp.observe.metrics import ConnectionResult, Metrics
 from fastscp.settings import Settings
 from fastscp.stores import Store
 from fastscp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -149,17 +150,41 @@ class Acceptor:
     def _run_association(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
         association_id = f"{self._id_prefix}-{next(self._ids)}"
         try:
-            association = StoreAssociation(self, client_socket, peer, association_id)
+            client = self._client(client_socket, peer) if self.settings.proxy_protocol else peer
+            association = StoreAssociation(self, client_socket, client, association_id) if client is not None else None
         except Exception:
             # Whatever it is, this thread is needed for the next connection. From `run_reactor` none comes.
             _log.exception("association_failed", association=association_id)
+            association = None
+        if association is None:
             client_socket.close()
-            self._slots.connection_ended()
+            with self._changed:
+                self._slots.connection_ended()
             return
         with self._changed:
             self._associations.add(association)
-        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": peer})
+        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": association.story.peer})
         association.run_reactor()
+
+    def _client(self, client_socket: socket.socket, peer: tuple[str, int]) -> tuple[str, int] | None:
+        """Whose connection it is, by the load balancer's word. None where there is nothing to serve."""
+        result: ConnectionResult
+        try:
+            if not is_in(peer[0], self.settings.proxy_protocol):
+                raise ProxyHeaderError("not from a network of --proxy-protocol")
+            return read_client_address(client_socket, peer, self.settings.associate_timeout_s)
+        except NothingFollows:
+            result = "empty"
+            _log.debug("connection_without_a_byte", result=result, peer_address=peer[0])
+        except TimeoutError:
+            result = "timed_out"
+            _log.debug("connection_without_a_byte", result=result, peer_address=peer[0])
+        except (ProxyHeaderError, OSError) as error:
+            result = "garbage"
+            problem = str(error) if isinstance(error, ProxyHeaderError) else "the connection was lost"
+            _log.warning("proxy_refused", peer_address=peer[0], problem=problem)
+        self.metrics.connection(result)
+        return None
 
     def handlers_for_association(self) -> dict[Any, Any]:
         """The handlers to begin with; the lists are the association's own."""

@@ -4,13 +4,14 @@ Enters: a request and where it came from. Leaves: a rejection, or nothing. Never
 """
 
 import ipaddress
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from fastscp.observe.metrics import RejectionReason
-from fastscp.settings import Settings
+from fastscp.settings import Network, Settings
 
 
 class Rejection(NamedTuple):
@@ -44,7 +45,7 @@ class Admission:
         Args:
             address: the peer's numeric address.
         """
-        if self._networks and not self._is_known(address):
+        if self._networks and not is_in(address, self._networks):
             return PEER_ADDRESS
         if request.application_context_name != APPLICATION_CONTEXT_NAME:
             return APPLICATION_CONTEXT
@@ -55,9 +56,11 @@ class Admission:
             return CALLING_AE_TITLE
         return TEMPORARY_CONGESTION if draining else None
 
-    def _is_known(self, address: str) -> bool:
-        # A zone (fe80::1%eth0) names one of our interfaces and says nothing of the peer.
-        peer = ipaddress.ip_address(address.partition("%")[0])
-        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
-            peer = peer.ipv4_mapped
-        return any(peer in network for network in self._networks)
+
+def is_in(address: str, networks: Iterable[Network]) -> bool:
+    """Whether a numeric address is one of these networks'."""
+    # A zone (fe80::1%eth0) names one of our interfaces and says nothing of the peer.
+    peer = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+        peer = peer.ipv4_mapped
+    return any(peer in network for network in networks)

@@ -90,9 +90,7 @@ class InstanceTally(Collector):
         yield sent
         yield sent_bytes
         yield _histogram("fastscp_store_seconds", "Time from a complete instance to its commit.", stored_in, stored_s)
-        yield _histogram(
-            "fastscp_answer_seconds", "Time from a complete instance to its answer.", answered_in, answered_s
-        )
+        yield _histogram("fastscp_answer_seconds", "Time from a complete instance to its answer.", answered_in, answered_s)
 
 
 def _histogram(name: str, text: str, counts: list[int], sum_s: float) -> HistogramMetricFamily:

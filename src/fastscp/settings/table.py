@@ -126,6 +126,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     peers: Annotated[
         tuple[Network, ...], _D("peers", ACCESS, kinds.NETWORKS, "Accept associations only from these addresses and networks.", "any")
     ] = ()
+    proxy_protocol: Annotated[
+        tuple[Network, ...],
+        _D(
+            "proxy_protocol",
+            ACCESS,
+            kinds.NETWORKS,
+            "Networks of load balancers whose connections begin with a PROXY protocol header, version 2; all others are refused.",
+            "no header is expected",
+        ),
+    ] = ()
     sop_classes: Annotated[
         tuple[str, ...],
         _D(
