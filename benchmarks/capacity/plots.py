@@ -62,7 +62,7 @@ def day(lags_s: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None
                 )
         axes.set(xscale="log", xlabel="seconds from acknowledgement to imported", ylabel="share of instances")
         axes.grid(visible=True, which="major", alpha=0.4)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="center")
         _save(figure, path)
 
 

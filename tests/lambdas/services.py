@@ -280,6 +280,12 @@ class Services:
             # Before the models, which answer, and moto.
             client.meta.events.register_first(f"before-call.{service}", lambda **call: self.faults.before(**call))
             client.meta.events.register_last(f"after-call.{service}", lambda **call: self.faults.after(**call))
+        # DynamoDB changes an item as one step, moto in several.
+        lock = threading.Lock()
+        events = self.dynamodb.meta.events
+        events.register_first("before-call.dynamodb", lambda **_: lock.acquire() and None)
+        for end in ("after-call", "after-call-error"):
+            events.register_first(f"{end}.dynamodb", lambda **_: lock.release())
 
     def _client(self, service: str) -> Any:
         session = boto3.session.Session(region_name=REGION, aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="secret")

@@ -17,7 +17,7 @@ from fastscp.stores.s3 import (
     PreconditionFailed,
     instance_attributes,
 )
-from fastscp.stores.s3.crc import crc64nvme_of, to_base64
+from fastscp.stores.s3.crc import crc64nvme_of, joined, to_base64
 from tests.stores_s3.conftest import OpenEngine, Place
 from tests.stores_s3.s3_server import S3Server
 
@@ -244,6 +244,12 @@ def test_without_credentials_there_is_no_engine(open_at: OpenEngine, monkeypatch
 def test_the_checksum_is_the_one_of_the_standard() -> None:
     assert crc64nvme_of([b"123456789"]) == 0xAE8B14860A799888
     assert crc64nvme_of([memoryview(b"1234"), b"", b"56789"]) == 0xAE8B14860A799888
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 8, 9])
+def test_the_checksums_of_parts_make_that_of_the_whole(at: int) -> None:
+    first, second = b"123456789"[:at], b"123456789"[at:]
+    assert joined(crc64nvme_of([first]), crc64nvme_of([second]), len(second)) == 0xAE8B14860A799888
     assert to_base64(0xAE8B14860A799888) == "rosUhgp5mIg="
 
 

@@ -245,6 +245,17 @@ def each_function_has_a_role_of_its_own(resolved: Resolved) -> Iterator[str]:
 
 
 @rule
+def functions_cannot_use_what_lambda_needs(resolved: Resolved) -> Iterator[str]:
+    for path, role in of_type(resolved, "AWS::IAM::Role"):
+        statements = policies_of(role, resolved)
+        if any(action.startswith("ec2:") for s in statements if s["Effect"] == "Allow" for action in as_list(s["Action"])):
+            denied = [s for s in statements if s["Effect"] == "Deny" and s["Action"] == "ec2:*" and s["Resource"] == "*"]
+            of_code = {"ArnLike": {"lambda:SourceFunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:*"}}
+            if [s["Condition"] for s in denied] != [of_code]:
+                yield f"{path} lets code make network interfaces"
+
+
+@rule
 def leaving_the_vpc_is_refused_where_asked_for(resolved: Resolved) -> Iterator[str]:
     conditions = [p for _, p in of_type(resolved, "AWS::IAM::ManagedPolicy") if "OnlyFromTheVpc" in json.dumps(p.properties)]
     for condition in conditions:

@@ -111,6 +111,13 @@ MUTATIONS = [
     ("each_function_has_a_role_of_its_own", "defaults", W, "Role: !GetAtt SweepBatchesRole.Arn", "Role: !GetAtt TriggerImportRole.Arn"),
     ("each_function_has_a_role_of_its_own", "defaults", W, "TracingConfig: { Mode: Active }", "TracingConfig: { Mode: PassThrough }"),
     (
+        "functions_cannot_use_what_lambda_needs",
+        "defaults",
+        W,
+        "Effect: Deny\n            Action: ec2:*",
+        "Effect: Allow\n            Action: ec2:*",
+    ),
+    (
         "leaving_the_vpc_is_refused_where_asked_for",
         "customer-key",
         R,

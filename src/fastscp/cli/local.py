@@ -65,8 +65,8 @@ def local_command(demo: bool, data: Path | None, endpoint_port: int, **flags: An
         raise ConfigError("fastscp local", f"{error.name} is not installed: pip install 'fastscp[local]'") from error
     wildcard = settings.host in ("0.0.0.0", "::")
     host = "127.0.0.1" if wildcard else settings.host
-    embedded = EmbeddedOptions(port=endpoint_port)
-    return run(LocalOptions(receiver=given, host=host, aet=settings.aet, demo=demo, embedded=embedded, data=data))
+    embedded = EmbeddedOptions(port=endpoint_port, data=data)
+    return run(LocalOptions(receiver=given, host=host, aet=settings.aet, demo=demo, embedded=embedded))
 
 
 def _as_flags(flag: str, value: Any) -> list[str]:

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -39,7 +38,6 @@ class LocalOptions:
         aet: its AE title.
         demo: whether to send the sample images.
         embedded: of the embedded AWS.
-        data: directory that keeps what is stored from one run to the next.
     """
 
     receiver: Sequence[str]
@@ -47,7 +45,6 @@ class LocalOptions:
     aet: str
     demo: bool
     embedded: EmbeddedOptions
-    data: Path | None = None
 
 
 def run(options: LocalOptions) -> int:
@@ -65,7 +62,7 @@ def run(options: LocalOptions) -> int:
             if ready is None:
                 code = receiver.drain()
                 print("\n".join(receiver.plain) or "fastscp: the receiver did not start", file=sys.stderr)
-                return code or FAILED
+                return code if code > 0 else FAILED
             port = int(ready["port"])
             _introduce(console, aws, options, port)
             story.start()

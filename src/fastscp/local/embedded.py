@@ -19,6 +19,7 @@ from fastscp.local.functions import Functions
 from fastscp.local.healthimaging import Clock, HealthImaging, Limits
 from fastscp.local.objects import EmbeddedObjects
 from fastscp.local.server import Server
+from fastscp.local.snapshot import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class EmbeddedOptions:
         sweep_interval_s: between two runs of the sweeper.
         events_twice, events_late, events_latest_s: see `hooks.deliver_events`.
         function_processes: most invocations at one time.
+        data: directory that keeps what is stored from one run to the next.
     """
 
     port: int = 0
@@ -50,6 +52,7 @@ class EmbeddedOptions:
     events_late: float = 0.1
     events_latest_s: int = 3
     function_processes: int = 2
+    data: Path | None = None
 
 
 class EmbeddedAws:
@@ -71,6 +74,7 @@ class EmbeddedAws:
     def __init__(self, options: EmbeddedOptions | None = None) -> None:
         self._options = options or EmbeddedOptions()
         self._stack = contextlib.ExitStack()
+        self._snapshot = Snapshot(self._options.data) if self._options.data is not None else None
         self.objects = EmbeddedObjects()
         limits, clock = self._options.limits, Clock(self._options.clock_scale)
         self.healthimaging = HealthImaging(self.objects, limits=limits, clock=clock, seed=self._options.seed)
@@ -97,9 +101,8 @@ class EmbeddedAws:
         self.url = server.url
         self._configure("config", {"stepfunctions": {"execute_state_machine": True}})
         stack.callback(self._configure, "reset", {})
-        self.healthimaging.start()
         stack.callback(self.healthimaging.stop)
-        self.datastore_id = self.healthimaging.add_datastore("fastscp")
+        self.datastore_id = self._datastore()
 
         self.function_log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastscp-"))) / "functions.log"
         environ = wiring.function_environment(self.url, self.datastore_id, options.pace)
@@ -112,11 +115,27 @@ class EmbeddedAws:
         wiring.create_tables(self.url)
         wiring.create_functions(self.url)
         wiring.create_state_machine(self.url)
+        if self._snapshot is not None:
+            self._snapshot.restore(self.objects, self.client("dynamodb"))
+            stack.callback(self._save)
+        self.healthimaging.start()
         source = EventSource(self.client("sqs"), self.queues.url, self.queues.arn, self.functions, "trigger_import")
         schedule = Schedule(self.functions, "sweep_batches", options.sweep_interval_s)
         for part in (source, schedule):
             stack.callback(part.stop)
             part.start()
+
+    def _datastore(self) -> str:
+        kept = self._snapshot.state() if self._snapshot is not None else None
+        if kept is None:
+            return self.healthimaging.add_datastore("fastscp")
+        self.healthimaging.restore(kept)
+        return next(iter(kept.datastores))
+
+    def _save(self) -> None:
+        if self._snapshot is not None:
+            self.healthimaging.stop()
+            self._snapshot.save(self.objects, self.client("dynamodb"), self.healthimaging)
 
     def _hook(self, stack: contextlib.ExitStack) -> None:
         options, replaced = self._options, hooks.Hooks()

@@ -6,7 +6,7 @@ that is remembered, a job that ends before its output is written.
 
 import heapq
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -140,6 +140,20 @@ class Jobs:
         with self._lock:
             jobs = [job for job in self._jobs.values() if job.datastore_id == datastore_id and status in (None, job.status)]
         return sorted(jobs, key=lambda job: job.submitted_at_s, reverse=True)
+
+    def every(self) -> list[Job]:
+        """All jobs, in the order of their start."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def restore(self, jobs: Iterable[Job]) -> None:
+        """Take over jobs; those that have not ended are carried out from their beginning."""
+        with self._changed:
+            for job in jobs:
+                self._jobs[job.job_id] = job
+                if job.status not in ENDED:
+                    job.status = "SUBMITTED"
+                    self._schedule(job, self._limits.submitted_s)
 
     def _schedule(self, job: Job, delay_s: float) -> None:
         self._number += 1

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from werkzeug.wrappers import Request, Response
 
 from fastscp.local.healthimaging.clock import Clock, instant
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _Handler = Callable[[dict[str, Any]], dict[str, Any]]
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the service knows, to go on with later. Tokens are not part of it.
+
+    Attributes:
+        datastores: properties by id.
+        image_sets: of each data store by its id.
+    """
+
+    datastores: dict[str, dict[str, Any]]
+    image_sets: dict[str, list[ImageSet]]
+    jobs: list[Job]
 
 
 class HealthImaging:
@@ -72,6 +86,24 @@ class HealthImaging:
 
     def stop(self) -> None:
         self.jobs.stop()
+
+    def state(self) -> State:
+        """As it is now."""
+        with self._lock:
+            times = ("createdAt", "updatedAt")
+            datastores = {key: {**one, **{name: one[name].timestamp() for name in times}} for key, one in self._datastores.items()}
+            image_sets = {key: list(sets) for key, sets in self._image_sets.items()}
+            return State(datastores=datastores, image_sets=image_sets, jobs=self.jobs.every())
+
+    def restore(self, state: State) -> None:
+        """Go on with what another left, before this one is asked anything. Jobs that had not ended begin anew."""
+        with self._lock:
+            for key, one in state.datastores.items():
+                self._datastores[key] = {**one, **{name: instant(one[name]) for name in ("createdAt", "updatedAt")}}
+                self._image_sets[key] = ImageSets()
+                for image_set in state.image_sets[key]:
+                    self._image_sets[key].add(image_set)
+            self.jobs.restore(state.jobs)
 
     def image_sets(self, datastore_id: str) -> ImageSets:
         """The image sets of a data store. Raises ServiceError where there is no such data store."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastscp.stores.s3.body import SegmentsBody
 from fastscp.stores.s3.client import send_timeout_s
-from fastscp.stores.s3.crc import crc64nvme_of, to_base64
+from fastscp.stores.s3.crc import crc64nvme_of, joined, to_base64
 from fastscp.stores.s3.engine import ChecksumMismatch, EngineError, IncompleteAnswer, NotFound, PutResult, Segments
 from fastscp.stores.s3.errors import translated_errors
 from fastscp.stores.s3.options import S3Options
@@ -49,7 +49,8 @@ class BotocoreUpload:
     def add_part(self, segments: Segments) -> None:
         """See `MultipartUpload.add_part`."""
         number = len(self._parts) + 1
-        checksum = to_base64(crc64nvme_of(segments))
+        part_checksum = crc64nvme_of(segments)
+        checksum = to_base64(part_checksum)
         views = [memoryview(segment) for segment in segments]
 
         def send(_: bool) -> str:
@@ -65,8 +66,9 @@ class BotocoreUpload:
         finally:
             for view in views:
                 view.release()
-        self._checksum = crc64nvme_of(segments, self._checksum)
-        self._size_bytes += sum(len(segment) for segment in segments)
+        size_bytes = sum(len(segment) for segment in segments)
+        self._checksum = joined(self._checksum, part_checksum, size_bytes)
+        self._size_bytes += size_bytes
         self._parts.append({"PartNumber": number, "ETag": etag, "ChecksumCRC64NVME": checksum})
 
     def complete(self) -> PutResult:
