@@ -24,7 +24,7 @@ from fastscp.observe.metrics import Metrics
 from fastscp.receive import S3Store, open_store
 from fastscp.service.handover import Draining, MessageChannel, NoDescriptorLeft, Ready, Report, Unusable, receive_connection
 from fastscp.service.slots import SlotTable, WorkerSlots
-from fastscp.settings import ABORT_GRACE_S, Settings
+from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings
 from fastscp.stores import Store
 
 _log = log.get_logger("worker")
@@ -49,7 +49,7 @@ def _serve(
         messages.send(Ready())
         ended.wait()
         left_count = _drain(settings, acceptor)
-    closed = _close(store, settings.put_timeout_s)
+    closed = _close(store, settings.put_timeout_s + EXIT_GRACE_S / 2)
     messages.send(Report(0, families_of(metrics.registry), {}))
     if left_count or not closed:
         # Threads are stuck in the store and would keep the process from ending.
