@@ -92,7 +92,7 @@ def send_over_all(associations: list[RawScu], receiver: FastScp) -> list[Peer]:
 
 @pytest.mark.slow
 def test_a_stalled_s3_holds_the_peers_back(start: Start, proxy: FaultProxy, plain_server: S3Server) -> None:
-    receiver = start(proxy.url, "--memory-budget", str(BUDGET_BYTES), "--put-timeout", "6")
+    receiver = start(proxy.url, "--workers", "1", "--memory-budget", str(BUDGET_BYTES), "--put-timeout", "6")
     with ExitStack() as stack:
         associations = [stack.enter_context(RawScu(receiver.port, timeout_s=90.0)) for _ in range(ASSOCIATIONS)]
         for scu in associations:
