@@ -88,12 +88,12 @@ def _memory_cells(samples: Sequence[Sample]) -> list[str]:
 
 
 def _upload_table(samples: Samples, work: Work) -> list[str]:
-    """Of receivers that put into S3; with the latency of the PUT itself, and ratios of rate and CPU to the one with boto3."""
+    """Of receivers that put into S3; with the latency of the PUT itself, and ratios to the one with boto3, else to the first."""
     rows = []
+    reference = next((name for name in (UPLOAD_REFERENCE, *samples[work.name]) if name in samples[work.name]), "")
+    quantities: tuple[Quantity, ...] = ("rate", "cpu")
     for name, found in samples[work.name].items():
         ratio = [sample.acknowledgement_ratio for sample in found if sample.acknowledgement_ratio is not None]
-        against = UPLOAD_REFERENCE if UPLOAD_REFERENCE in samples[work.name] else None
-        quantities: tuple[Quantity, ...] = ("rate", "cpu")
         rows.append(
             [
                 CONTENDERS[name].label,
@@ -103,12 +103,13 @@ def _upload_table(samples: Samples, work: Work) -> list[str]:
                 _percentiles([sample.put_p50_us for sample in found], [sample.put_p99_us for sample in found]),
                 spread(Spread.of(ratio)) if ratio else "-",
                 *_memory_cells(found),
-                *(spread(Spread.of(ratios(samples, work.name, what, name, against))) if against else "-" for what in quantities),
+                *(spread(Spread.of(ratios(samples, work.name, what, name, reference))) for what in quantities),
             ]
         )
     unit = "MB/s" if work.payload == "big" else "per second"
     head = ["receiver", unit, "CPU, ms each", "answer p50 / p99, ms", "PUT p50 / p99, ms", "answer / PUT", "peak RSS, MB", "RSS growth, MB"]
-    return _table([*head, "rate x boto3", "CPU x boto3"], rows)
+    to = CONTENDERS[reference].label if rows else ""
+    return _table([*head, f"rate / {to}", f"CPU / {to}"], rows)
 
 
 def _work_section(samples: Samples, work: Work) -> list[str]:

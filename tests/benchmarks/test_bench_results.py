@@ -137,6 +137,18 @@ def test_the_answer_is_compared_with_the_put_that_it_waited_for() -> None:
         verdicts({"ct-s3-8": {"fastscp-obstore": [BASE]}})
 
 
+def test_fastscp_is_measured_beside_itself_with_another_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "CONTENDERS", dict(CONTENDERS))
+    works, chosen = program.add_beside("A=1", [WORKS["ct-s3-8"]], ["pynetdicom-boto3", "fastscp-obstore"])
+    works, chosen = program.add_beside("B=2", works, chosen)
+    assert chosen == ["pynetdicom-boto3", "fastscp-obstore", "fastscp-obstore,A=1", "fastscp-obstore,B=2"]
+    assert set(chosen) <= set(works[0].contenders)
+    assert works[0].name == "ct-s3-8"
+    assert program.CONTENDERS["fastscp-obstore,A=1"].environment == {"A": "1"}
+    assert program.CONTENDERS["fastscp-obstore,B=2"].environment == {"B": "2"}
+    assert program.CONTENDERS["fastscp-obstore,A=1"].command is CONTENDERS["fastscp-obstore"].command
+
+
 def test_a_group_stands_for_its_works() -> None:
     assert [name for names in GROUPS.values() for name in names if name not in WORKS] == []
     assert sorted(name for names in GROUPS.values() for name in names) == sorted(WORKS)
