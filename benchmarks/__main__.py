@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import machine, report
@@ -27,6 +28,13 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure fastscp beside its peers.")
     parser.add_argument("--works", default=",".join(WORKS), help=f"comma-separated, {' or '.join(GROUPS)} or of: %(default)s")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="comma-separated, of: %(default)s")
+    parser.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="measure fastscp also with this environment variable, for instance FASTSCP_MAX_PDU=16384; may be repeated",
+    )
     parser.add_argument("--rounds", type=int, help=f"how often each receiver is measured ({ROUNDS}; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="one short round: shows that it works, not how fast it is")
     parser.add_argument("--output", type=Path, default=CACHE / "report", help="the report without its suffix (%(default)s)")
@@ -38,6 +46,21 @@ def _arguments() -> argparse.Namespace:
         if unknown:
             parser.error(f"unknown: {', '.join(sorted(unknown))}")
     return arguments
+
+
+def add_beside(setting: str, works: list[Work], chosen: list[str]) -> tuple[list[Work], list[str]]:
+    """The works and chosen receivers, and each chosen fastscp once more, with an environment variable `NAME=VALUE`."""
+    variable, _, value = setting.partition("=")
+    again: dict[str, str] = {}
+    for name in chosen:
+        contender = CONTENDERS[name]
+        if name.startswith("fastscp-") and "," not in name:
+            again[name] = f"{name},{setting}"
+            label = f"{contender.label}, {setting}"
+            environment = {**contender.environment, variable: value}
+            CONTENDERS[again[name]] = replace(contender, name=again[name], label=label, environment=environment)
+    added = [replace(work, contenders=(*work.contenders, *(again[name] for name in work.contenders if name in again))) for work in works]
+    return added, [*chosen, *again.values()]
 
 
 def _measure(bench: Bench, work: Work, name: str, directory: Path) -> Sample:
@@ -76,7 +99,7 @@ def _run(works: list[Work], chosen: list[str], rounds: int, target_s: float, dir
                     print(f"FAILED {failures[-1]}", file=sys.stderr, flush=True)
                     continue
                 samples[work.name][name].append(sample)
-                print(f"round {round_number + 1}/{rounds}  {work.name:17} {name:19} {_line(sample)}", file=sys.stderr, flush=True)
+                print(f"round {round_number + 1}/{rounds}  {work.name:17} {name:22} {_line(sample)}", file=sys.stderr, flush=True)
     return samples, failures
 
 
@@ -85,13 +108,15 @@ def main() -> int:
     arguments = _arguments()
     # An exception, so that the receiver under way is stopped and what it stored is deleted.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    works = [WORKS[name] for name in arguments.works.split(",")]
+    works, chosen = [WORKS[name] for name in arguments.works.split(",")], arguments.contenders.split(",")
+    for setting in arguments.beside:
+        works, chosen = add_beside(setting, works, chosen)
     rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
     target_s = QUICK_TARGET_S if arguments.quick else TARGET_S
     directory = Path(tempfile.mkdtemp(prefix="fastscp-bench-", dir=TMPFS if TMPFS.is_dir() else None))
     load_before = machine.load_average()
     try:
-        samples, failures = _run(works, arguments.contenders.split(","), rounds, target_s, directory)
+        samples, failures = _run(works, chosen, rounds, target_s, directory)
     finally:
         shutil.rmtree(directory)
     conditions = {

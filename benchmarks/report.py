@@ -15,8 +15,9 @@ from benchmarks.works import WORKS, Sample, Work
 REFERENCES = (
     ("floor", ("floor-null", "floor-file")),
     ("DCMTK", ("dcmtk-fork", "dcmtk", "dcmtk-pair-nodelay")),
-    ("pynetdicom", ("pynetdicom-file", "pynetdicom-boto3")),
+    ("pynetdicom", ("pynetdicom-file",)),
 )
+UPLOAD_REFERENCE = "pynetdicom-boto3"
 QUANTITIES: dict[Quantity, tuple[str, float]] = {
     "rate": ("rate", 1),
     "cpu": ("CPU", 1),
@@ -71,10 +72,44 @@ def _ratio_cells(samples: Samples, work: Work, contender: str) -> list[str]:
     return cells
 
 
-def _latency(samples: Sequence[Sample]) -> str:
-    p50 = [sample.latency_p50_us / 1e3 for sample in samples if sample.latency_p50_us is not None]
-    p99 = [sample.latency_p99_us / 1e3 for sample in samples if sample.latency_p99_us is not None]
+def _percentiles(p50_us: Sequence[float | None], p99_us: Sequence[float | None]) -> str:
+    p50 = [value / 1e3 for value in p50_us if value is not None]
+    p99 = [value / 1e3 for value in p99_us if value is not None]
     return f"{number(Spread.of(p50).median)} / {number(Spread.of(p99).median)}" if p50 and p99 else "-"
+
+
+def _latency(samples: Sequence[Sample]) -> str:
+    return _percentiles([sample.latency_p50_us for sample in samples], [sample.latency_p99_us for sample in samples])
+
+
+def _memory_cells(samples: Sequence[Sample]) -> list[str]:
+    most = [Spread.of([getattr(sample, name) for sample in samples]).most / 1e6 for name in ("peak_rss_bytes", "rss_growth_bytes")]
+    return [number(value) for value in most]
+
+
+def _upload_table(samples: Samples, work: Work) -> list[str]:
+    """Of receivers that put into S3; with the latency of the PUT itself, and ratios to the one with boto3, else to the first."""
+    rows = []
+    reference = next((name for name in (UPLOAD_REFERENCE, *samples[work.name]) if name in samples[work.name]), "")
+    quantities: tuple[Quantity, ...] = ("rate", "cpu")
+    for name, found in samples[work.name].items():
+        ratio = [sample.acknowledgement_ratio for sample in found if sample.acknowledgement_ratio is not None]
+        rows.append(
+            [
+                CONTENDERS[name].label,
+                spread(Spread.of([sample.mb_per_s if work.payload == "big" else sample.rate_per_s for sample in found])),
+                spread(Spread.of([sample.cpu_ms for sample in found])),
+                _latency(found),
+                _percentiles([sample.put_p50_us for sample in found], [sample.put_p99_us for sample in found]),
+                spread(Spread.of(ratio)) if ratio else "-",
+                *_memory_cells(found),
+                *(spread(Spread.of(ratios(samples, work.name, what, name, reference))) for what in quantities),
+            ]
+        )
+    unit = "MB/s" if work.payload == "big" else "per second"
+    head = ["receiver", unit, "CPU, ms each", "answer p50 / p99, ms", "PUT p50 / p99, ms", "answer / PUT", "peak RSS, MB", "RSS growth, MB"]
+    to = CONTENDERS[reference].label if rows else ""
+    return _table([*head, f"rate / {to}", f"CPU / {to}"], rows)
 
 
 def _work_section(samples: Samples, work: Work) -> list[str]:
@@ -91,6 +126,8 @@ def _work_section(samples: Samples, work: Work) -> list[str]:
             for name, found in measured.items()
         ]
         return lines + _table(["receiver", "associations", "cores busy", "kB per association"], rows)
+    if any(CONTENDERS[name].uploads for name in measured):
+        return lines + _upload_table(samples, work)
     rows = []
     for name, found in measured.items():
         rate = Spread.of([sample.mb_per_s if work.payload == "big" else sample.rate_per_s for sample in found])
@@ -100,8 +137,7 @@ def _work_section(samples: Samples, work: Work) -> list[str]:
                 spread(rate),
                 spread(Spread.of([sample.cpu_ms for sample in found])),
                 _latency(found),
-                number(Spread.of([sample.peak_rss_bytes for sample in found]).most / 1e6),
-                number(Spread.of([sample.rss_growth_bytes for sample in found]).most / 1e6),
+                *_memory_cells(found),
                 *_ratio_cells(samples, work, name),
             ]
         )

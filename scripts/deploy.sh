@@ -3,7 +3,7 @@
 #
 #   scripts/deploy.sh STACK REGION [PARAMETERS]     PARAMETERS: a JSON file {"PeerCIDR1": "10.20.0.0/16", ...}; see cfn/params/
 #
-# Needs the AWS CLI 2 with credentials, Docker with buildx, jq, git, and what make package has made. What it deploys is the commit that is checked out.
+# Needs the AWS CLI 2 with credentials, Docker with buildx, git, Python, and what make package has made. What it deploys is the commit that is checked out.
 set -euo pipefail
 
 stack=${1:?STACK is missing}
@@ -18,14 +18,22 @@ if [ -n "$(git status --porcelain)" ]; then
 fi
 revision=$(git rev-parse --short=12 HEAD)
 prefix=$(python3 scripts/package.py)
-chosen='{}'
-if [ -n "$parameters" ]; then chosen=$(cat "$parameters"); fi
-architecture=$(jq -r '.CPUArchitecture // "ARM64"' <<<"$chosen")
+overrides=()
+architecture=ARM64
+if [ -n "$parameters" ]; then
+    pairs=$(python3 -c 'import json, sys; [print(f"{k}={v}") for k, v in json.load(open(sys.argv[1])).items()]' "$parameters")
+    mapfile -t overrides <<<"$pairs"
+fi
+for override in "${overrides[@]}"; do
+    case $override in CPUArchitecture=*) architecture=${override#*=} ;; esac
+done
 case $architecture in
     ARM64) platform=linux/arm64 ;;
     X86_64) platform=linux/amd64 ;;
     *) echo "deploy: CPUArchitecture is $architecture" >&2; exit 1 ;;
 esac
+# Said each time: a parameter that is not said keeps its value, and the image would be for another processor.
+overrides+=("CPUArchitecture=$architecture")
 
 aws() { command aws --region "$region" "$@"; }
 output() { aws cloudformation describe-stacks --stack-name "$1" --query "Stacks[0].Outputs[?OutputKey=='$2'].OutputValue" --output text; }
@@ -47,7 +55,6 @@ fi
 image="$repository@$(digest)"
 
 aws s3 sync "build/package/$prefix" "s3://$bucket/$prefix" --only-show-errors
-mapfile -t overrides < <(jq -r 'to_entries[] | "\(.key)=\(.value)"' <<<"$chosen")
 aws cloudformation deploy --stack-name "$stack" --template-file cfn/main.yaml \
     --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
     --parameter-overrides "${overrides[@]}" "ImageURI=$image" "RepositoryArn=$repository_arn" "ArtifactBucket=$bucket" "ArtifactPrefix=$prefix"

@@ -90,6 +90,17 @@ def test_the_report_quotes_medians_with_their_range() -> None:
     assert [sample["rate_per_s"] for sample in content["samples"]["ct-null-1"]["fastscp-null"]] == [80, 90, 130]
 
 
+def test_the_report_compares_uploads_with_their_puts() -> None:
+    ours = replace(BASE, rate_per_s=900, cpu_ms=0.5, latency_p50_us=22_000, latency_p99_us=50_000, put_p50_us=20_000, put_p99_us=40_000)
+    parts_only = replace(BASE, latency_p50_us=100_000, latency_p99_us=200_000)
+    samples = {"ct-s3-8": {"fastscp-obstore": [ours], "pynetdicom-boto3": [parts_only]}}
+    text = report.markdown(report.Run({}, {}, samples, []))
+    one, nine, half = "1.00 (1.00-1.00)", "9.00 (9.00-9.00)", "0.500 (0.500-0.500)"
+    figures = "22.0 / 50.0 | 20.0 / 40.0 | 1.10 (1.10-1.10) | 10.0 | 1.00"
+    assert f"| fastscp, `obstore` | 900 (900-900) | {half} | {figures} | {nine} | {half} |" in text
+    assert f"| 100 (100-100) | {one} | 100 / 200 | - | - | 10.0 | 1.00 | {one} | {one} |" in text
+
+
 def test_a_receiver_that_fails_in_any_round_has_no_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
@@ -124,6 +135,18 @@ def test_the_answer_is_compared_with_the_put_that_it_waited_for() -> None:
     assert found.verdict == "pass"
     with pytest.raises(ValueError, match="acknowledgement is not measured"):
         verdicts({"ct-s3-8": {"fastscp-obstore": [BASE]}})
+
+
+def test_fastscp_is_measured_beside_itself_with_another_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "CONTENDERS", dict(CONTENDERS))
+    works, chosen = program.add_beside("A=1", [WORKS["ct-s3-8"]], ["pynetdicom-boto3", "fastscp-obstore"])
+    works, chosen = program.add_beside("B=2", works, chosen)
+    assert chosen == ["pynetdicom-boto3", "fastscp-obstore", "fastscp-obstore,A=1", "fastscp-obstore,B=2"]
+    assert set(chosen) <= set(works[0].contenders)
+    assert works[0].name == "ct-s3-8"
+    assert program.CONTENDERS["fastscp-obstore,A=1"].environment == {"A": "1"}
+    assert program.CONTENDERS["fastscp-obstore,B=2"].environment == {"B": "2"}
+    assert program.CONTENDERS["fastscp-obstore,A=1"].command is CONTENDERS["fastscp-obstore"].command
 
 
 def test_a_group_stands_for_its_works() -> None:

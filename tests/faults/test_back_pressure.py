@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 
 import pytest
 
 from fastscp.batches import Keys
 from fastscp.receive.s3_store import FIRST_PART_BYTES
 from fastscp.stores.s3 import EngineKind
+from tests.faults.large import large_instance, with_pixels, without_pixels
 from tests.faults.proxy import FaultProxy
 from tests.faults.sweeping import ServerObjects, check_promise
 from tests.peers import encoding as enc
@@ -51,16 +51,6 @@ def start(kind: EngineKind) -> Iterator[Start]:
         yield start
 
 
-def without_pixels(made: Made) -> bytes:
-    return made.data_set[: -len(element(PIXEL_DATA, "OW", bytes(64)))]
-
-
-def instance(pixels: bytes) -> Made:
-    """An instance with these pixels, made without going over them byte by byte."""
-    made = make(pixel_bytes=64)
-    return replace(made, data_set=without_pixels(made) + element(PIXEL_DATA, "OW", pixels))
-
-
 class Peer(threading.Thread):
     """Sends one instance over an association of its own and keeps that open."""
 
@@ -79,7 +69,7 @@ class Peer(threading.Thread):
 def send_over_all(associations: list[RawScu], receiver: FastScp) -> list[Peer]:
     """Have each association send one instance: those of the first wave until they are in memory, then the others until that is full."""
     pixels = bytes(INSTANCE_BYTES)
-    peers = [Peer(scu, instance(pixels)) for scu in associations]
+    peers = [Peer(scu, with_pixels(pixels)) for scu in associations]
     for peer in peers[:FIRST_WAVE]:
         peer.start()
     in_memory_bytes = FIRST_WAVE * 960 * 1024
@@ -138,7 +128,7 @@ def test_two_gigabytes_in_four_parts_of_memory(start: Start, plain_server: S3Ser
     last = enc.pdu(enc.P_DATA, enc.pdv(1, b"", command=False, last=True))
     with RawScu(receiver.port, timeout_s=300.0) as scu:
         scu.associate()
-        small = make(pixel_bytes=12 * MIB)
+        small = large_instance(12 * MIB)
         assert scu.store(small.sop_class, small.sop_instance, small.data_set).status == 0
         before_bytes = receiver.resident_peak_bytes()
         scu.send(first + enc.pdu(enc.P_DATA, enc.pdv(1, head, command=False, last=False)))

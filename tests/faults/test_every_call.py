@@ -16,6 +16,7 @@ from fastscp.batches import Keys, Limits, Objects
 from fastscp.receive.s3_objects import S3Objects
 from fastscp.stores import StoreHealth
 from fastscp.stores.s3 import Engine
+from tests.faults.large import large_instance
 from tests.faults.proxy import Call, Fault, FaultProxy, nothing
 from tests.faults.receiving import LIMITS, MIB, running, send_all
 from tests.faults.sweeping import ServerObjects, check_promise
@@ -63,7 +64,7 @@ class Place(NamedTuple):
 @cache
 def instances(scenario: Scenario) -> tuple[Made, ...]:
     if scenario == "large":
-        return (make(pixel_bytes=7 * MIB),)
+        return (large_instance(7 * MIB),)
     first = make()
     return first, make(study=first.study, series=first.series), make()
 

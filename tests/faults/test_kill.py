@@ -13,6 +13,7 @@ import pytest
 
 from fastscp.batches import Keys
 from fastscp.stores.s3 import EngineKind
+from tests.faults.large import large_instance
 from tests.faults.proxy import FaultProxy, Hold
 from tests.faults.sweeping import ServerObjects, check_promise, manifests
 from tests.peers.datasets import Made, make
@@ -116,7 +117,7 @@ def test_killed_at_a_call(start: Start, kind: EngineKind, proxy: FaultProxy, pla
 @pytest.mark.parametrize("target", LARGE)
 def test_killed_at_a_call_of_an_upload(start: Start, proxy: FaultProxy, plain_server: S3Server, target: str, fate: Fate) -> None:
     # Both engines send parts in the same way.
-    acknowledged = killed_at(target, fate, start("auto"), proxy, plain_server, [make(pixel_bytes=9 * MIB)])
+    acknowledged = killed_at(target, fate, start("auto"), proxy, plain_server, [large_instance(9 * MIB)])
     # The manifest is written beside the answer.
     assert not acknowledged or "batches" in target
     check_promise(ServerObjects(plain_server), KEYS, acknowledged)

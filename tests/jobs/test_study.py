@@ -245,7 +245,7 @@ class TestSentAgain:
     def test_an_earlier_import_is_not_this_one(self, workflow: Workflow, first: None, run: Run) -> None:
         self.later(workflow, 50, [1, 2, 3])
         assert self.code(run) == 4
-        self.later(workflow, 60, [1, 2, 3], closedAt=at(120))
+        self.later(workflow, 150, [1, 2, 3], closedAt=at(120))
         assert self.code(run) == 4
 
     @pytest.mark.parametrize("state", ["RECEIVED", "IMPORTING", "FAILED"])

@@ -53,7 +53,9 @@ class Imaging:
     """HealthImaging's import jobs: tokens that are forgotten, throttle, quota, and outputs as documented.
 
     Attributes:
-        outcome: of one key: None where it is imported, or the words of its failure; the whole outcome of a job by batch id may be FAILED.
+        outcome: of one key: None where it is imported, or the words of its failure.
+        statuses: how jobs end, by name, where they do not end COMPLETED.
+        order: of the list of jobs, which is not documented.
     """
 
     clock: Clock
@@ -63,6 +65,7 @@ class Imaging:
     most_jobs: int = 100
     job_s: float = JOB_S
     outcome: Callable[[str], str | None] = lambda _key: None
+    order: Callable[[dict[str, Any]], Any] = lambda job: -job["submitted_s"]
     statuses: dict[str, str] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -133,7 +136,7 @@ class Imaging:
         return answer({"jobProperties": summary | {n: job[n] for n in ("inputS3Uri", "outputS3Uri")}})
 
     def _list(self, query: dict[str, list[str]]) -> Answer:
-        jobs = sorted(self.jobs.values(), key=lambda job: -job["submitted_s"])
+        jobs = sorted(self.jobs.values(), key=self.order)
         begin, most = int(query.get("nextToken", ["0"])[0]), int(query.get("maxResults", ["50"])[0])
         page = {"jobSummaries": [self._summary(job) for job in jobs[begin : begin + most]]}
         return answer(page | ({"nextToken": str(begin + most)} if begin + most < len(jobs) else {}))
@@ -275,17 +278,17 @@ class Services:
         self.states.meta.events.register("before-call.sfn", lambda **call: self.states_model.call(**call))
         for client in (self.imaging, self.starts):
             client.meta.events.register("before-call.medical-imaging", lambda **call: self.imaging_model.call(**call))
-        for client in (self.s3, self.dynamodb, self.states, self.imaging, self.starts):
-            service = client.meta.service_model.service_id.hyphenize()
-            # Before the models, which answer, and moto.
-            client.meta.events.register_first(f"before-call.{service}", lambda **call: self.faults.before(**call))
-            client.meta.events.register_last(f"after-call.{service}", lambda **call: self.faults.after(**call))
         # DynamoDB changes an item as one step, moto in several.
         lock = threading.Lock()
         events = self.dynamodb.meta.events
         events.register_first("before-call.dynamodb", lambda **_: lock.acquire() and None)
         for end in ("after-call", "after-call-error"):
             events.register_first(f"{end}.dynamodb", lambda **_: lock.release())
+        for client in (self.s3, self.dynamodb, self.states, self.imaging, self.starts):
+            service = client.meta.service_model.service_id.hyphenize()
+            # Before the models, which answer, and moto.
+            client.meta.events.register_first(f"before-call.{service}", lambda **call: self.faults.before(**call))
+            client.meta.events.register_last(f"after-call.{service}", lambda **call: self.faults.after(**call))
 
     def _client(self, service: str) -> Any:
         session = boto3.session.Session(region_name=REGION, aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="secret")

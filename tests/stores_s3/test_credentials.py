@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ import pytest
 from fastscp.stores.s3 import Engine, EngineError, ObjectAttributes
 from tests.stores_s3.conftest import SECRET_KEY, OpenEngine
 from tests.stores_s3.s3_server import S3Server
-from tests.stores_s3.test_engine_faults import container_credentials
 
 PLAIN = ObjectAttributes("application/dicom", {})
 DEADLINE_S = 30.0
@@ -51,6 +51,47 @@ def under_load(engine: Engine) -> Iterator[None]:
 def keys_used(server: S3Server) -> list[str]:
     """Access keys in the order in which they first came."""
     return list(dict.fromkeys(headers["authorization"].split("Credential=")[1].split("/")[0] for _, headers in server.requests))
+
+
+class ContainerRole(ThreadingHTTPServer):
+    """The credentials endpoint of a task: what it gives lasts so short that it is asked again for each signature."""
+
+    access_key = ""
+    daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+
+class _RoleHandler(BaseHTTPRequestHandler):
+    server: ContainerRole
+
+    def do_GET(self) -> None:
+        expiration = (datetime.now(UTC) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        credentials = {"AccessKeyId": self.server.access_key, "SecretAccessKey": SECRET_KEY, "Token": "token", "Expiration": expiration}
+        body = json.dumps(credentials).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def container_credentials(access_key: str) -> Iterator[ContainerRole]:
+    role = ContainerRole(("127.0.0.1", 0), _RoleHandler)
+    role.access_key = access_key
+    thread = threading.Thread(target=role.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield role
+    finally:
+        role.shutdown()
+        thread.join()
+        role.server_close()
 
 
 @pytest.fixture(params=["shared-file", "credential-process", "container"])

@@ -1,18 +1,15 @@
 """What both engines do when S3 fails: after each fault what was acknowledged is stored, and nothing else but what is unknown."""
 
-import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from fastscp.errors import ConfigError
 from fastscp.stores.s3 import AccessProblem, ChecksumMismatch, Engine, EngineError, ObjectAttributes, PreconditionFailed
-from tests.stores_s3.conftest import SECRET_KEY, OpenEngine
+from tests.stores_s3.conftest import OpenEngine
 from tests.stores_s3.s3_server import S3Server
 from tests.stores_s3.test_engine_contract import PART_BYTES, segments_of
 
@@ -199,41 +196,6 @@ def test_a_byte_that_the_line_changes_is_no_object(open_at: OpenEngine, plain_se
         assert list(plain_server.objects) == ["key"]
 
 
-def test_credentials_of_a_task_role_are_renewed(open_at: OpenEngine, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.access_keys = {"KEY-1"}
-    with container_credentials("KEY-1") as role:
-        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.url)
-        engine = open_at(server.url)
-        engine.put("1", [b"1"], attributes=PLAIN, deadline_s=DEADLINE_S)
-        stop = threading.Event()
-        failures: list[EngineError] = []
-
-        def load(worker: int) -> None:
-            for number in range(1000):
-                if stop.is_set():
-                    return
-                try:
-                    engine.put(f"load/{worker}/{number}", [b"1"], attributes=PLAIN, deadline_s=DEADLINE_S)
-                except EngineError as error:
-                    failures.append(error)
-
-        workers = [threading.Thread(target=load, args=(worker,)) for worker in range(3)]
-        for worker in workers:
-            worker.start()
-        role.access_key = "KEY-2"
-        server.access_keys = {"KEY-2"}
-        engine.put("2", [b"2"], attributes=PLAIN, deadline_s=DEADLINE_S)
-        stop.set()
-        for worker in workers:
-            worker.join()
-    assert failures == []
-    assert {"1", "2"} <= set(server.objects)
-    acknowledged = {headers["authorization"].split("Credential=")[1].split("/")[0] for _, headers in server.requests}
-    assert acknowledged == {"KEY-1", "KEY-2"}
-
-
 def test_objects_of_many_threads(engine: Engine, server: S3Server) -> None:
     etags: dict[str, str] = {}
 
@@ -249,47 +211,6 @@ def test_objects_of_many_threads(engine: Engine, server: S3Server) -> None:
         worker.join()
     assert {key: stored.etag for key, stored in server.objects.items()} == etags
     assert len(etags) == 160
-
-
-class ContainerRole(ThreadingHTTPServer):
-    """The credentials endpoint of a task: what it gives lasts so short that it is asked again for each signature."""
-
-    access_key = ""
-    daemon_threads = True
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/"
-
-
-class _RoleHandler(BaseHTTPRequestHandler):
-    server: ContainerRole
-
-    def do_GET(self) -> None:
-        expiration = (datetime.now(UTC) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        credentials = {"AccessKeyId": self.server.access_key, "SecretAccessKey": SECRET_KEY, "Token": "token", "Expiration": expiration}
-        body = json.dumps(credentials).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-
-@contextmanager
-def container_credentials(access_key: str) -> Iterator[ContainerRole]:
-    role = ContainerRole(("127.0.0.1", 0), _RoleHandler)
-    role.access_key = access_key
-    thread = threading.Thread(target=role.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield role
-    finally:
-        role.shutdown()
-        thread.join()
-        role.server_close()
 
 
 @contextmanager

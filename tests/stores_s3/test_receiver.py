@@ -12,6 +12,7 @@ import pytest
 from fastscp.batches import Keys
 from fastscp.batches.manifest import Manifest, decode_manifest
 from fastscp.stores.s3 import EngineKind
+from tests.faults.large import large_instance
 from tests.peers import encoding as enc
 from tests.peers.datasets import Made, make
 from tests.peers.part10 import read_part10
@@ -85,7 +86,7 @@ def test_what_is_acknowledged_is_in_one_manifest(start: Start, server: S3Server,
 
 
 def test_an_instance_beyond_the_threshold_goes_up_in_parts(start: Start, server: S3Server) -> None:
-    large, small = make(pixel_bytes=60 << 20), make()
+    large, small = large_instance(60 << 20), make()
     receiver = start(server.url, "--spill-threshold", "16MiB")
     before_bytes = receiver.resident_peak_bytes()
     assert send(receiver.port, large, small) == [0, 0]
@@ -98,7 +99,7 @@ def test_an_instance_beyond_the_threshold_goes_up_in_parts(start: Start, server:
 
 
 def test_an_association_that_dies_leaves_neither_object_nor_parts(start: Start, server: S3Server) -> None:
-    large, next_one = make(pixel_bytes=60 << 20), make()
+    large, next_one = large_instance(60 << 20), make()
     receiver = start(server.url)
     with RawScu(receiver.port) as scu:
         scu.associate()
@@ -194,7 +195,7 @@ def test_what_only_a_person_can_change_ends_the_start(start: Start, server: S3Se
 
 def test_rclone(start: Start, rclone: Place) -> None:
     """Another's server, which verifies signatures."""
-    sent = [make(pixel_bytes=200_000) for _ in range(4)] + [make(pixel_bytes=40 << 20)]
+    sent = [make(pixel_bytes=200_000) for _ in range(4)] + [large_instance(40 << 20)]
     receiver = start(rclone.url, store="s3://bucket/site-a")
     assert send(receiver.port, *sent) == [0] * len(sent)
     assert receiver.stop() == 0

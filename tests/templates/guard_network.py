@@ -121,6 +121,23 @@ def no_association_is_cut(resolved: Resolved) -> Iterator[str]:
 
 
 @rule
+def it_scales_with_load(resolved: Resolved) -> Iterator[str]:
+    target = resolved.resources["Receiver/ScalableTarget"].properties
+    cluster, service = resolved.resources["Receiver/Cluster"].ref, resolved.resources["Receiver/Service"].ref.rpartition("/")[2]
+    if target["ResourceId"] != f"service/{cluster}/{service}" or int(target["MinCapacity"]) < 1:
+        yield "another service is scaled"
+    goals = {}
+    for _, policy in of_type(resolved, "AWS::ApplicationAutoScaling::ScalingPolicy"):
+        tracked = policy.properties["TargetTrackingScalingPolicyConfiguration"]
+        goals[tracked["PredefinedMetricSpecification"]["PredefinedMetricType"]] = tracked["TargetValue"]
+        if (tracked["ScaleInCooldown"], tracked["ScaleOutCooldown"]) != (60, 60):
+            yield "scaling waits"
+    # Beyond a half the memory is over what images and the process may have, so a goal there would never be reached.
+    if goals.get("ECSServiceAverageCPUUtilization") != 50 or not 0 < goals.get("ECSServiceAverageMemoryUtilization", 0) < 50:
+        yield f"scaling aims at {goals}"
+
+
+@rule
 def the_drain_ladder_holds(resolved: Resolved) -> Iterator[str]:
     settings = environment(resolved)
     put, drain = float(settings["FASTSCP_PUT_TIMEOUT"]), float(settings["FASTSCP_DRAIN_TIMEOUT"])

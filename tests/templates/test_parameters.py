@@ -8,6 +8,7 @@ import pytest
 
 from fastscp.local.templates import TemplateError, load, resolve
 from tests.templates.deployments import CFN, LEAST, REGION
+from tests.templates.guard_network import accepted, environment
 
 TEMPLATES = sorted(CFN.glob("*.yaml"))
 MAIN = load(CFN / "main.yaml")
@@ -175,6 +176,20 @@ CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/0123-abcd"
 def test_what_cannot_be_is_refused(given: dict[str, str], words: str) -> None:
     with pytest.raises(TemplateError, match=re.escape(words)):
         resolve(CFN / "main.yaml", LEAST | given)
+
+
+RECEIVERS = ("SCPAETitle", "SCPPort", "RequireCalledAETitle", "NetworkTimeout", "ClientAddress", "LogLevel", "CPUArchitecture")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, str(value)) for name in RECEIVERS for value in MAIN["Parameters"][name].get("AllowedValues", [])]
+    + [("SCPPort", "1024"), ("SCPPort", "65535"), ("MaximumAssociations", "1"), ("MaximumAssociations", "20000"), ("DIMSETimeout", "5")]
+    + [("RequireCallingAETitle", "CT1,MR 2"), ("SupportedSOPClassUIDs", "1.2.840.10008.5.1.4.1.1.2,1.2.840.10008.5.1.4.1.1.4")],
+)
+def test_the_receiver_takes_what_the_template_takes(name: str, value: str) -> None:
+    resolved = resolve(CFN / "main.yaml", LEAST | {name: value})
+    accepted(environment(resolved))
 
 
 @pytest.mark.parametrize("region", ["eu-central-1", "ap-northeast-1", "us-gov-west-1"])

@@ -173,6 +173,7 @@ MUTATIONS = [
     ),
     ("no_association_is_cut", "defaults", R, "HealthCheckGracePeriodSeconds: 60", "DesiredCount: 2"),
     ("no_association_is_cut", "defaults", R, "MinimumHealthyPercent: 100", "MinimumHealthyPercent: 50"),
+    ("it_scales_with_load", "defaults", R, "TargetValue: 45", "TargetValue: 80"),
     ("the_drain_ladder_holds", "defaults", R, "DrainTimeout: 75", "DrainTimeout: 90"),
     ("the_drain_ladder_holds", "defaults", R, "PutTimeout: 30", "PutTimeout: 80"),
     ("the_drain_ladder_holds", "defaults", R, "StopTimeout: 120", "StopTimeout: 30"),

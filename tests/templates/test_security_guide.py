@@ -55,6 +55,7 @@ def test_every_rule_is_behind_a_control_or_the_workflow() -> None:
     named = {name for _, _, held_by in controls() for name in re.findall(r"`(\w+)`", held_by)}
     # These hold that it works, not that it is safe.
     wiring = {
+        "it_scales_with_load",
         "the_receiver_takes_its_settings",
         "manifests_and_inbox_files_reach_the_queue",
         "messages_are_tried_and_then_kept",

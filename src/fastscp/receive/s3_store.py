@@ -173,7 +173,8 @@ class S3Upload:
                 # The upload may have taken longer than the lease.
                 ticket.check()
                 put = multipart.complete()
-        except RefusedError:
+        except BaseException:
+            # Whatever it was: no parts stay.
             self.abandon()
             raise
         ticket.committed(instance.file_bytes, put.crc64nvme_base64)
