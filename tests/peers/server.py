@@ -202,7 +202,11 @@ class FastScp:
         return [path for path in self.store.rglob("*") if path.is_file() and path.suffix != ".dcm"]
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        """To the process that was started. SIGKILL is for all processes: what ends without a word is a machine, or a container."""
+        if number == signal.SIGKILL:
+            self.kill()
+        else:
+            os.kill(self.pid, number)
 
     def wait_exit(self, timeout_s: float = WAIT_S) -> int:
         """The exit code, once the process and its log have ended."""

@@ -1,6 +1,7 @@
 """The receiver with its store in S3: what was acknowledged is there, verified, and in exactly one manifest."""
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -175,7 +176,8 @@ def test_killed_with_acknowledged_instances_the_marker_stays(start: Start, serve
     sent = [make() for _ in range(3)]
     receiver = start(server.url)
     assert send(receiver.port, *sent) == [0, 0, 0]
-    receiver.kill()
+    receiver.send_signal(signal.SIGKILL)
+    receiver.wait_exit()
     assert not manifests(server)
     for made in sent:
         (key,) = [key for key in server.objects if key.endswith(made.relative_path)]
