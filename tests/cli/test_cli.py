@@ -204,7 +204,7 @@ def test_a_reader_that_has_enough_is_no_traceback() -> None:
 def test_serve_passes_settings_and_exit_code_on(service: Callable[..., None], code: int) -> None:
     seen: list[Settings] = []
 
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         seen.append(settings)
         return code
 
@@ -215,7 +215,7 @@ def test_serve_passes_settings_and_exit_code_on(service: Callable[..., None], co
 
 
 def test_what_serve_finds_wrong_with_the_configuration(service: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         raise ConfigError("--port", f"cannot listen on {settings.port}")
 
     service(run)
@@ -227,7 +227,7 @@ def test_what_serve_finds_wrong_with_the_configuration(service: Callable[..., No
 def test_anything_else_is_one_record(
     service: Callable[..., None], capsys: pytest.CaptureFixture[str], form: str, level: str, traceback: bool
 ) -> None:
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         raise RuntimeError("no luck")
 
     service(run)
@@ -242,7 +242,7 @@ def test_anything_else_is_one_record(
 
 
 def test_an_interrupt_before_the_service_runs(service: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         raise KeyboardInterrupt
 
     service(run)

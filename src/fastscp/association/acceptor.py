@@ -68,13 +68,10 @@ class Acceptor:
             local_address: the listening socket's.
             handlers: of pynetdicom's events, as `pynetdicom.AE.start_server` takes them; bound to every association.
         """
-        self.settings = settings
         self.store = store
         self.metrics = metrics
-        self.sop_classes = frozenset(settings.sop_classes)
         self.pool = BufferPool(settings.memory_budget_bytes)
         metrics.track_memory(lambda: self.pool.in_use_bytes, settings.memory_budget_bytes)
-        self.proposals = Proposals(metrics)
         self.local_address = PeerAddress.from_tuple(local_address[:2])
         self.ae = AE(settings.aet)
         self.ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -89,7 +86,6 @@ class Acceptor:
         template = Association(self.ae, MODE_ACCEPTOR)
         self.requestor_template = template.requestor
         self.acceptor_template = template.acceptor
-        self.acceptor_template.ae_title = settings.aet
         self.acceptor_template.maximum_length = settings.max_pdu_bytes
         self.acceptor_template.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self.acceptor_template.address_info = self.local_address
@@ -97,7 +93,6 @@ class Acceptor:
         self.always_set.set()
         self.draining = False
         self._slots = slots
-        self._admission = Admission(settings)
         self._changed = threading.Condition()
         self._thread_numbers = itertools.count()
         self._thread_count = 0
@@ -107,6 +102,17 @@ class Acceptor:
         self._ids = itertools.count(1)
         self._id_prefix = os.urandom(3).hex()
         self.wake_fd, self._wake_writer = os.pipe()
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by these settings for associations that are yet to come, as far as they may change (`fastscp.settings.change`)."""
+        self.sop_classes = frozenset(settings.sop_classes)
+        self.ae.ae_title = settings.aet
+        self.acceptor_template.ae_title = settings.aet
+        # Answers that are remembered were given by the settings before.
+        self.proposals = Proposals(self.metrics)
+        self._admission = Admission(settings)
+        self.settings = settings
 
     def serve(self, next_connection: Callable[[], Connection | None]) -> None:
         """Run an association on every connection, until there are no more. Returns at once.

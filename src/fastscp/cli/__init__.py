@@ -45,7 +45,7 @@ def serve(**flags: object) -> int:
         # Here, so that help and errors in the configuration do not wait for the native modules.
         from fastscp.service import run
 
-        return run(settings)
+        return run(settings, lambda: load_settings(flags)[0])
     except ConfigError:
         raise
     except Exception as error:

@@ -48,7 +48,8 @@ SERVE_SECTIONS: list[Section] = [
                 "SIGTERM, SIGINT",
                 "drain: accept nothing new, let open associations finish what they are sending for --drain-timeout, "
                 "abort the rest, exit. Everything acknowledged is stored.",
-            )
+            ),
+            ("SIGHUP", "read the file again: who may send, limits of associations and of instances, log level. No association is dropped."),
         ],
     ),
     (

@@ -116,7 +116,7 @@ def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = No
     sink = _Sink(stream)
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=_at_level(level),
         logger_factory=lambda *_: sink,
         cache_logger_on_first_use=False,
     )
@@ -128,6 +128,15 @@ def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = No
     # It warns of each request that waits for a thread, which on an admin port is no news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     logging.captureWarnings(True)
+
+
+def _at_level(level: LogLevel) -> type[structlog.typing.FilteringBoundLogger]:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+
+
+def set_level(level: LogLevel) -> None:
+    """Change the least severe level that is written, for all loggers on which `bind` was not called."""
+    structlog.configure(wrapper_class=_at_level(level))
 
 
 def get_logger(component: str) -> structlog.typing.FilteringBoundLogger:

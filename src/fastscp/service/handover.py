@@ -87,8 +87,18 @@ class Ask(msgspec.Struct, tag=True, frozen=True):
     number: int
 
 
+class Reload(msgspec.Struct, tag=True, frozen=True):
+    """To a worker: go by these settings.
+
+    Attributes:
+        settings: pickled `Settings`, as at the start.
+    """
+
+    settings: bytes
+
+
 FromWorker = Ready | Unusable | Draining | Report
-ToWorker = Ask
+ToWorker = Ask | Reload
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode

@@ -35,6 +35,11 @@ _log = get_logger("workers")
 _load = attrgetter("load")
 
 
+def _share(settings: Settings) -> Settings:
+    """The settings of one worker: limits of the task, and its part of the memory."""
+    return msgspec.structs.replace(settings, memory_budget_bytes=settings.memory_budget_bytes // settings.workers)
+
+
 class WorkerPool:
     """All workers. `has_room` and `accept` belong to the listener's thread."""
 
@@ -43,9 +48,8 @@ class WorkerPool:
         Args:
             local_address: the listening socket's.
         """
-        self._settings = msgspec.structs.replace(settings, memory_budget_bytes=settings.memory_budget_bytes // settings.workers)
+        self._settings = _share(settings)
         self._local_address = local_address
-        self._ceiling_count = settings.max_associations + HANDSHAKES
         self._slots = SlotTable.create(settings.workers)
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -95,7 +99,7 @@ class WorkerPool:
     def has_room(self) -> bool:
         """Whether another connection may be handed over."""
         accepting = self._accepting()
-        return bool(accepting) and sum(worker.load for worker in accepting) < self._ceiling_count
+        return bool(accepting) and sum(worker.load for worker in accepting) < self._settings.max_associations + HANDSHAKES
 
     def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
         """Give a connection to the worker that has least to do. Takes the socket over."""
@@ -112,6 +116,12 @@ class WorkerPool:
         """What all workers count, those that have ended included."""
         workers = self._ask()
         return merged([self._ended, *(worker.report.families for worker in workers if worker.state != "ended")])
+
+    def reload(self, settings: Settings) -> None:
+        """Go by these settings: workers that there are, and those that are yet to come."""
+        self._settings = _share(settings)
+        for worker in self._workers.copy().values():
+            worker.reload(self._settings)
 
     def drain(self, timeout_s: float) -> int:
         """Have all workers finish what they have. Returns how many did not end well, those that were killed at the time limit included."""

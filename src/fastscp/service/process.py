@@ -15,7 +15,7 @@ from multiprocessing import Pipe
 from typing import Literal
 
 from fastscp.errors import ConfigError
-from fastscp.service.handover import Ask, Draining, MessageChannel, Ready, Report, Unusable, channel_pair, send_connection
+from fastscp.service.handover import Ask, Draining, MessageChannel, Ready, Reload, Report, Unusable, channel_pair, send_connection
 from fastscp.service.slots import SlotTable
 from fastscp.settings import Settings
 
@@ -106,6 +106,10 @@ class WorkerProcess:
                 self.state = "draining"
             self._channel.close()
         self._changed()
+
+    def reload(self, settings: Settings) -> None:
+        """Have the worker go by these settings."""
+        self._messages.send(Reload(pickle.dumps(settings)))
 
     def ask(self) -> int:
         """Ask the worker to report. Returns the number of the question."""

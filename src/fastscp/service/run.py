@@ -4,28 +4,31 @@ Enters: the settings. Leaves: 0 when it has drained. Never: an acknowledged inst
 """
 
 import contextlib
+import queue
 import resource
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 import fastscp
+from fastscp.errors import ConfigError
 from fastscp.observe.admin import AdminServer
 from fastscp.observe.families import families_of, merged, text_of
 from fastscp.observe.health import Health
-from fastscp.observe.log import get_logger
+from fastscp.observe.log import get_logger, set_level
 from fastscp.observe.metrics import Metrics
 from fastscp.service.listener import Listener, bind
 from fastscp.service.pool import WorkerPool
-from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings
+from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings, change
 
 _log = get_logger("service")
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
     """Serve until SIGTERM or SIGINT, drain, and return the exit code. A second signal ends the process at once.
 
+    Args:
+        read_settings: reads them anew, on SIGHUP; may raise ConfigError.
     Raises ConfigError where the settings cannot be carried out.
     """
     _raise_descriptor_limit()
@@ -46,7 +49,7 @@ def run(settings: Settings) -> int:
         admin.start()
         stack.callback(admin.stop)
         health.ask(pool.reasons_not_ready)
-        stop = stack.enter_context(_stop_signals(pool.kill))
+        signals = stack.enter_context(_signals(pool.kill))
         pool.start()
         health.watch("listener", listener.is_alive)
         health.watch("workers", pool.is_alive)
@@ -62,7 +65,8 @@ def run(settings: Settings) -> int:
             store=str(settings.store),
             workers=settings.workers,
         )
-        stop.wait()
+        while signals.get() == signal.SIGHUP:
+            settings = _reload(settings, read_settings, pool)
         health.set_ready("listener", False, "draining")
         _log.info("draining", deadline_s=settings.drain_timeout_s)
         health.unwatch("listener")
@@ -73,21 +77,40 @@ def run(settings: Settings) -> int:
     return 1 if unclean_count else 0
 
 
+def _reload(settings: Settings, read_settings: Callable[[], Settings], pool: WorkerPool) -> Settings:
+    try:
+        changed = change(settings, read_settings())
+    except ConfigError as error:
+        _log.error("not_reloaded", option=error.option, problem=error.problem)
+        return settings
+    set_level(changed.settings.log_level)
+    pool.reload(changed.settings)
+    if changed.needs_restart:
+        _log.warning("reloaded", changed=changed.changed, needs_restart=changed.needs_restart)
+    else:
+        _log.info("reloaded", changed=changed.changed, needs_restart=[])
+    return changed.settings
+
+
 @contextlib.contextmanager
-def _stop_signals(insist: Callable[[], None]) -> Iterator[threading.Event]:
-    stop = threading.Event()
+def _signals(insist: Callable[[], None]) -> Iterator["queue.SimpleQueue[int]"]:
+    """The signals that come, as they come; a second one to stop ends the process."""
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()
+    stopping = False
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal stopping
+        if stopping and number != signal.SIGHUP:
             # Somebody insists. What is acknowledged is committed; what is not, the peer sends again.
             insist()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        stop.set()
+        stopping = stopping or number != signal.SIGHUP
+        received.put(number)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
-        yield stop
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

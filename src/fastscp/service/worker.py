@@ -22,7 +22,7 @@ from fastscp.observe.families import families_of
 from fastscp.observe.health import Health
 from fastscp.observe.metrics import Metrics
 from fastscp.receive import S3Store, open_store
-from fastscp.service.handover import Draining, MessageChannel, NoDescriptorLeft, Ready, Report, Unusable, receive_connection
+from fastscp.service.handover import Ask, Draining, MessageChannel, NoDescriptorLeft, Ready, Reload, Report, Unusable, receive_connection
 from fastscp.service.slots import SlotTable, WorkerSlots
 from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings
 from fastscp.stores import Store
@@ -42,7 +42,7 @@ def _serve(
         metrics.track_batches(store.open_batches, store.oldest_batch_age_s, store.retry_count)
     own = slots.slots(index)
     with contextlib.closing(Acceptor(settings, store, metrics, local_address, own)) as acceptor:
-        threading.Thread(target=_answer, args=(messages, metrics, health), name="messages", daemon=True).start()
+        threading.Thread(target=_answer, args=(messages, metrics, health, acceptor), name="messages", daemon=True).start()
         _drain_on_signals(messages)
         ended = threading.Event()
         acceptor.serve(lambda: _next_connection(channel, own, ended))
@@ -71,9 +71,15 @@ def _next_connection(channel: socket.socket, slots: WorkerSlots, ended: threadin
         return connection
 
 
-def _answer(messages: MessageChannel, metrics: Metrics, health: Health) -> None:
-    while (question := messages.to_worker()) is not None:
-        messages.send(Report(question.number, families_of(metrics.registry), health.reasons_not_ready()))
+def _answer(messages: MessageChannel, metrics: Metrics, health: Health, acceptor: Acceptor) -> None:
+    while (message := messages.to_worker()) is not None:
+        match message:
+            case Ask():
+                messages.send(Report(message.number, families_of(metrics.registry), health.reasons_not_ready()))
+            case Reload():
+                settings: Settings = pickle.loads(message.settings)  # noqa: S301 - from the process that started this one
+                log.set_level(settings.log_level)
+                acceptor.adopt(settings)
 
 
 def _drain_on_signals(messages: MessageChannel) -> None:
@@ -113,8 +119,9 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: its index, then descriptors: of the channel for connections, of that for messages, of the table of slots.
     """
-    # Ctrl-C on a terminal reaches every process of it: the supervisor decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C on a terminal reaches every process of it, and SIGHUP may: the supervisor decides what they mean.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     index, channel_fd, messages_fd, slots_fd = map(int, arguments)
     connection = pipes.Connection(messages_fd)
     settings, local_address = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one

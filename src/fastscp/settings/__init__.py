@@ -7,10 +7,12 @@ Never: a value that was not checked, an unknown name passed over.
 from fastscp.settings.jobs import JOBS_OPTIONS, JobsSettings
 from fastscp.settings.kinds import Network, StoreTarget
 from fastscp.settings.load import Inspection, inspect_settings, load_jobs_settings, load_settings, replace_environment
+from fastscp.settings.reload import Change, change
 from fastscp.settings.table import ABORT_GRACE_S, EXIT_GRACE_S, OPTIONS, Option, Settings
 
 __all__ = [
     "ABORT_GRACE_S",
+    "Change",
     "EXIT_GRACE_S",
     "JOBS_OPTIONS",
     "OPTIONS",
@@ -20,6 +22,7 @@ __all__ = [
     "Option",
     "Settings",
     "StoreTarget",
+    "change",
     "inspect_settings",
     "load_jobs_settings",
     "load_settings",
