@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "fastscp"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FUNCTIONS = sorted((ROOT / "lambdas").rglob("*.py"))
 NATIVE = sorted(path for pattern in ("*.pyx", "*.pxd", "*.pyi") for path in PACKAGE.rglob(pattern))
 
 LEAVES = {"observe", "settings", "errors", "uids"}
@@ -93,29 +94,37 @@ def test_the_direction_has_no_cycle() -> None:
 
 
 def test_the_functions_do_not_import_the_receiver() -> None:
-    for path in (ROOT / "lambdas").rglob("*.py"):
+    assert len(FUNCTIONS) > 20
+    for path in FUNCTIONS:
         assert not [name for name in imported(path) if name.split(".")[0] == "fastscp"], relative(path)
 
 
-def test_the_environment_is_read_in_one_file() -> None:
+@pytest.mark.parametrize("path", FUNCTIONS, ids=relative)
+def test_functions_share_only_what_is_meant_to_be_shared(path: Path) -> None:
+    packages = {folder.name for folder in (ROOT / "lambdas").iterdir() if folder.is_dir()}
+    own = path.relative_to(ROOT / "lambdas").parts[0]
+    assert not {name.split(".")[0] for name in imported(path)} & (packages - {own, "importflow"})
+
+
+def test_the_environment_is_read_in_one_file_of_the_receiver_and_one_of_the_functions() -> None:
     readers = {
         relative(path)
-        for path in MODULES
+        for path in MODULES + FUNCTIONS
         for node in ast.walk(ast.parse(path.read_text()))
         if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and {alias.name for alias in node.names} & {"environ", "getenv"})
     }
-    assert readers == {"src/fastscp/settings/load.py"}
+    assert readers == {"lambdas/importflow/settings.py", "src/fastscp/settings/load.py"}
 
 
-@pytest.mark.parametrize("path", MODULES + NATIVE, ids=relative)
+@pytest.mark.parametrize("path", MODULES + NATIVE + FUNCTIONS, ids=relative)
 def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     longest = LONGEST_LINES[path.suffix]
     assert lines <= longest, f"{relative(path)} has {lines} lines; more than {longest} are two modules"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path != PACKAGE / "__init__.py"], ids=relative)
+@pytest.mark.parametrize("path", [path for path in MODULES + FUNCTIONS if path != PACKAGE / "__init__.py"], ids=relative)
 def test_a_module_says_what_enters_what_leaves_and_what_it_must_never_do(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     title, *rest = docstring.splitlines()

@@ -11,7 +11,7 @@ from fastscp.receive.s3_store import FIRST_PART_BYTES
 from fastscp.stores.s3 import EngineKind
 from tests.faults.large import large_instance, with_pixels, without_pixels
 from tests.faults.proxy import FaultProxy
-from tests.faults.sweeping import ServerObjects, check_promise
+from tests.faults.sweeping import ServerObjects, check_promise, manifests
 from tests.peers import encoding as enc
 from tests.peers.datasets import PIXEL_DATA, Made, element, make
 from tests.peers.raw_scu import RawScu

@@ -3,6 +3,7 @@
 import pytest
 
 from importflow.errors import ConflictError, PermanentError, RetryableError
+from importflow.rows import step
 from start_import_job.start import start_job
 from tests.lambdas.services import DATASTORE_ID
 from tests.lambdas.world import BATCH_ID, KEYS, World
@@ -138,6 +139,14 @@ def test_an_attempt_that_is_over_is_left_alone(ready: World) -> None:
     assert ready.row()["state"] == "STARTING"
     with pytest.raises(PermanentError):
         start_job(ready.workflow, "f" * 16 + BATCH_ID[16:], 1)
+
+
+def test_a_step_of_another_attempt_or_from_another_state_does_nothing(ready: World) -> None:
+    row = ready.row()
+    assert step(ready.workflow, row | {"attempt": 2}, ("STARTING",), {"message": "late"}) is None
+    assert step(ready.workflow, row, ("RECEIVED", "WAITING"), {"message": "late"}) is None
+    assert ready.row() == row
+    assert step(ready.workflow, row, ("STARTING",), {"message": "in time"}) is not None
 
 
 def test_another_attempt_starts_another_job_and_forgets_the_first(world: World) -> None:

@@ -79,6 +79,16 @@ class TestPlaces:
             world.machine.run({"batchId": names[0], "attempt": 1})
             assert [claim(world, name) for name in names[2:]] == ["START", "WAIT"]
 
+    def test_who_read_before_another_took_the_last_place_does_not_get_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with a_world(CONCURRENT_JOBS="2") as world:
+            monkeypatch.setattr(world.workflow.batches, "get", lambda _key: None)
+            assert [turns.take_place(world.workflow, {"batchId": batch_id(n), "attempt": 1}) for n in range(4)] == [
+                True,
+                True,
+                False,
+                False,
+            ]
+
     def test_a_place_of_one_who_ended_is_given_back_by_the_sweeper(self, world: World) -> None:
         world.import_batch(world.receive())
         assert turns.take_place(world.workflow, world.row())

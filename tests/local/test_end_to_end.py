@@ -37,7 +37,7 @@ def local() -> Iterator[Local]:
     )
     pace = Pace(starts_per_second=STARTS_PER_SECOND, poll_min_s=1, poll_max_s=1, stuck_after_s=1)
     # The sweeper runs when a test says so. Half of the events come twice, half late.
-    options = EmbeddedOptions(limits=limits, pace=pace, sweep_interval_s=3600, events_twice=0.5, events_late=0.5, events_latest_s=2)
+    options = EmbeddedOptions(limits=limits, pace=pace, sweep_interval_s=3600, events_twice=0.5, events_late=0.5, events_latest_s=2, seed=1)
     with EmbeddedAws(options) as aws:
         yield Local(aws)
 
@@ -206,4 +206,5 @@ def test_what_is_kept_in_a_directory_is_there_in_the_next_run(tmp_path: Path) ->
         local.wait_imported([study], 2)
         (image_set,) = local.image_sets(study)
         assert (image_set.version, len(image_set.instances)) == (2, 2)
+        assert len({job.job_id for job in [*jobs, *aws.healthimaging.jobs.every()]}) == 2
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["current"]

@@ -185,11 +185,13 @@ def test_killed_with_acknowledged_instances_the_marker_stays(start: Start, serve
         assert KEYS.marker(batch_id) in server.objects
 
 
-@pytest.mark.parametrize(("store", "fault"), [("s3://other/site-a", ""), ("s3://bucket/site-a", "denied")])
-def test_what_only_a_person_can_change_ends_the_start(start: Start, server: S3Server, store: str, fault: str) -> None:
-    if fault:
-        server.faults["CreateMultipartUpload"].extend([fault] * 10)
-    receiver = start(server.url, store=store, wait_ready=False)
+@pytest.mark.parametrize("problem", ["bucket", "denied", "owner"])
+def test_what_only_a_person_can_change_ends_the_start(start: Start, server: S3Server, problem: str) -> None:
+    if problem == "denied":
+        server.faults["CreateMultipartUpload"].extend(["denied"] * 10)
+    owner = "999988887777" if problem == "owner" else server.owner
+    store = "s3://other/site-a" if problem == "bucket" else "s3://bucket/site-a"
+    receiver = start(server.url, "--bucket-owner", owner, store=store, wait_ready=False)
     assert receiver.wait_exit() == 2
     assert len(receiver.log_lines) == 1
     assert "--store" in receiver.log_lines[0]

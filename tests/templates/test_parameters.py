@@ -116,7 +116,7 @@ def test_outputs_of_nested_stacks_are_used(name: str) -> None:
 def test_what_holds_data_outlives_its_stack(path: Path) -> None:
     for name, body in load(path).get("Resources", {}).items():
         if body["Type"] in KEPT:
-            assert (body.get("DeletionPolicy"), body.get("UpdateReplacePolicy")) == ("Retain", "Retain"), name
+            assert (body.get("DeletionPolicy"), body.get("UpdateReplacePolicy")) == ("RetainExceptOnCreate", "Retain"), name
 
 
 def memory_of(cpu: str) -> set[int]:

@@ -30,7 +30,7 @@ class EmbeddedOptions:
         port: of the endpoint; 0 takes a free one.
         limits: of HealthImaging.
         clock_scale: how much faster HealthImaging's time passes.
-        seed: of what is left to chance: late and repeated events, ids.
+        seed: of what is left to chance: late and repeated events, ids. With data that is kept it must not be the same twice.
         pace: what the functions are told of it.
         visibility_s: of the import queue.
         receive_count: receives after which a message goes to the dead-letter queue.
@@ -43,7 +43,7 @@ class EmbeddedOptions:
     port: int = 0
     limits: Limits = field(default_factory=Limits)
     clock_scale: float = 1.0
-    seed: int = 1
+    seed: int | None = None
     pace: wiring.Pace = field(default_factory=wiring.Pace)
     visibility_s: int = 60
     receive_count: int = 5

@@ -67,7 +67,7 @@ def reach_server(hooks: Hooks, url: str) -> None:
     hooks.replace(boto_client, "boto3", Clients)
 
 
-def deliver_events(hooks: Hooks, seed: int, *, twice: float, late: float, latest_s: int) -> None:
+def deliver_events(hooks: Hooks, seed: int | None, *, twice: float, late: float, latest_s: int) -> None:
     """S3: events arrive at least once, some twice, some late, in any order; moto sends each once and at once.
 
     Args:

@@ -89,7 +89,8 @@ class _Stack:
         self._path = path
         self._name = name
         self._where = where
-        self._pseudo = {**PSEUDO_PARAMETERS, **pseudo, "AWS::StackName": name}
+        stack_id = f"arn:aws:cloudformation:{pseudo['AWS::Region']}:{pseudo['AWS::AccountId']}:stack/{name}/{'0' * 8}"
+        self._pseudo = {**PSEUDO_PARAMETERS, **pseudo, "AWS::StackName": name, "AWS::StackId": stack_id}
         self._template = load(path)
         self._nested: dict[str, Resolved] = {}
         self._conditions: dict[str, bool] = {}
@@ -129,7 +130,8 @@ class _Stack:
             else:
                 resources[self._where + name] = Resource(body["Type"], self.value(body.get("Properties", {})), self._ref(name))
         outputs = self._template.get("Outputs", {})
-        return Resolved(resources, {name: self.value(body["Value"]) for name, body in outputs.items()})
+        made = {name: body["Value"] for name, body in outputs.items() if "Condition" not in body or self._condition(body["Condition"])}
+        return Resolved(resources, {name: self.value(value) for name, value in made.items()})
 
     def value(self, node: Any) -> Any:
         """A part of the template with its functions carried out; what is AWS::NoValue is left out of its list or mapping."""
