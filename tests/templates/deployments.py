@@ -30,6 +30,7 @@ VARIANTS = {
         "PeerPrefixListID": "pl-0123abcd",
         "SecurityGroupID": "sg-0123abcd",
         "NatGateway": "yes",
+        "ClientAddress": "proxy-protocol",
         "AlarmEmail": "alarms@example.org",
     },
     "tls-and-plaintext": LEAST | {"TLSCertificateARN": CERTIFICATE, "AllowPlaintext": "yes", "RequireCallingAETitle": "CT1,CT2"},

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from fastscp.errors import ConfigError
 from fastscp.local.templates import Resolved, Resource
 from fastscp.settings import Settings, inspect_settings
 from tests.templates.deployments import CERTIFICATE, VARIANTS, of_type
@@ -139,12 +140,25 @@ def it_scales_with_load(resolved: Resolved) -> Iterator[str]:
 
 @rule
 def the_drain_ladder_holds(resolved: Resolved) -> Iterator[str]:
-    settings = environment(resolved)
-    put, drain = float(settings["FASTSCP_PUT_TIMEOUT"]), float(settings["FASTSCP_DRAIN_TIMEOUT"])
-    stop = float(container(resolved)["StopTimeout"])
-    # Past the drain deadline the receiver ends by itself after 5 s, or writes manifests for as long as one PUT may take.
-    if not (put < drain and drain + put + 5 < stop <= 120):
-        yield f"PUT {put}, drain {drain}, stop {stop}: a drain does not end in time"
+    try:
+        settings = accepted(environment(resolved))
+    except ConfigError as error:
+        yield f"the receiver refuses it: {error}"
+        return
+    if settings.stop_timeout_s != container(resolved)["StopTimeout"] or settings.stop_timeout_s > 120:
+        yield f"the receiver believes that it has {settings.stop_timeout_s} s"
+
+
+@rule
+def proxy_headers_are_believed_from_the_load_balancer_only(resolved: Resolved) -> Iterator[str]:
+    trusted = accepted(environment(resolved)).proxy_protocol
+    sent = attributes(resolved.resources["Receiver/TargetGroup"].properties["TargetGroupAttributes"])["proxy_protocol_v2.enabled"]
+    if bool(trusted) != (sent == "true"):
+        yield "load balancer and receiver do not agree on the PROXY protocol"
+    balancer = resolved.resources["Receiver/LoadBalancer"].properties["Subnets"]
+    subnets = [subnet.properties["CidrBlock"] for _, subnet in of_type(resolved, "AWS::EC2::Subnet") if subnet.ref in balancer]
+    if trusted and subnets and sorted(map(str, trusted)) != sorted(subnets):
+        yield f"headers are believed from {trusted}"
 
 
 @rule
