@@ -5,6 +5,7 @@ Never: patient data, the words of a library that quotes its peer, an exception b
 """
 
 import logging
+import re
 import sys
 import threading
 from collections.abc import MutableMapping
@@ -17,6 +18,7 @@ LogFormat = Literal["auto", "json", "console"]
 
 # These loggers quote what the peer sent in their messages.
 _LOGGERS_THAT_QUOTE = ("pynetdicom", "pydicom")
+_QUOTING_WARNING = re.compile(r".*[/\\](?:pynetdicom|pydicom)[/\\].*?:(?P<line>[0-9]+): (?P<category>\w+):")
 
 
 class _Sink:
@@ -75,6 +77,8 @@ class _Forward(logging.Handler):
         facts: dict[str, object] = {"logger": record.name}
         if name in _LOGGERS_THAT_QUOTE:
             facts |= {"function": record.funcName, "line": record.lineno}
+        elif (warning := _QUOTING_WARNING.match(record.getMessage())) is not None:
+            facts |= {"warning": warning["category"], "line": int(warning["line"])}
         else:
             facts["message"] = record.getMessage()
         if record.exc_info and record.exc_info[0]:

@@ -14,7 +14,7 @@ from fastscp.observe.metrics import Metrics
 from fastscp.observe.tally import Sender
 from fastscp.receive.checks import INFLATED_HEAD_CEILING_BYTES, check_instance
 from fastscp.stores import AssociationStore, InstanceName, Upload
-from fastscp.uids import is_conformant
+from fastscp.uids import is_conformant, is_key_safe
 
 _log = get_logger("receive")
 
@@ -139,7 +139,8 @@ class Intake:
             status=f"{refused.status:04X}",
             reason=refused.reason,
             comment=refused.comment,
-            sop_instance_uid=instance.sop_instance_uid,
+            # What is no UID is text of the peer's, and could be anything.
+            sop_instance_uid=instance.sop_instance_uid if is_key_safe(instance.sop_instance_uid or "") else None,
             dataset_bytes=instance.dataset_bytes,
             problem=refused.problem if isinstance(refused, StoreError) else None,
         )
