@@ -8,13 +8,14 @@ NATIVE_SOURCES := $(wildcard src/fastscp/_ext/*.pyx src/fastscp/_ext/*.pxd src/f
 NATIVE_MODULES := $(patsubst src/fastscp/_ext/%.pyx,fastscp._ext.%,$(wildcard src/fastscp/_ext/*.pyx))
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 300
+SOAK_MINUTES ?= 30
 
 # What a developer's shell may have set would choose another package than the one under test.
 unexport PYTHONPATH
 unexport FASTSCP_BUILD
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint stubtest unit asan coverage bench fuzz package deploy diagram check-templates check-image clean
+.PHONY: help install run test lint stubtest unit asan coverage bench fuzz soak package deploy diagram check-templates check-image clean
 
 help:
 	@echo "make run       receive and import sample images on port 11112, with an embedded AWS, until Ctrl-C"
@@ -23,6 +24,7 @@ help:
 	@echo "make coverage  all tests with line coverage of Python and Cython"
 	@echo "make bench     benchmarks against other receivers, with a table"
 	@echo "make fuzz      look for inputs that break the native code, for FUZZ_SECONDS, under the sanitizers"
+	@echo "make soak      a receiver with churn, faults and workers that end, for SOAK_MINUTES: does anything grow?"
 	@echo "make package   what is deployed: functions, templates, state machine; offline, the same bytes from the same sources"
 	@echo "make deploy    STACK=... REGION=... [PARAMS=file.json]: image, artefacts and stack, with the AWS CLI and Docker"
 	@echo "make check-templates, make check-image   checkov over the templates; the image, built and run without Docker"
@@ -81,6 +83,9 @@ bench: install
 
 fuzz: build-asan
 	$(UNDER_ASAN) $(BIN)/python fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+soak: install
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES)
 
 package: install
 	$(BIN)/python scripts/package_lambdas.py

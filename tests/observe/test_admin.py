@@ -1,5 +1,6 @@
 """The admin port over real HTTP."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -120,7 +121,9 @@ def test_stop_closes_the_port_with_a_connection_open(health: Health) -> None:
     server.start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as idle:
         server.stop()
-        assert idle.recv(1) == b""
+        # A reset where it was still in the queue.
+        with contextlib.suppress(ConnectionResetError):
+            assert idle.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), timeout=30)
 

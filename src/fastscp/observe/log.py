@@ -8,10 +8,13 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO, cast
 
 import structlog
+
+from fastscp.observe.repeats import Repeats
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
@@ -99,6 +102,7 @@ def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = No
     stream = stream or sys.stderr
     console = log_format == "console" or (log_format == "auto" and stream.isatty())
     processors: list[structlog.typing.Processor] = [
+        Repeats(time.monotonic),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

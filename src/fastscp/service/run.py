@@ -4,6 +4,7 @@ Enters: the settings. Leaves: 0 when it has drained. Never: an acknowledged inst
 """
 
 import contextlib
+import functools
 import queue
 import resource
 import signal
@@ -17,6 +18,7 @@ from fastscp.observe.families import families_of, merged, text_of
 from fastscp.observe.health import Health
 from fastscp.observe.log import get_logger, set_level
 from fastscp.observe.metrics import Metrics
+from fastscp.service.disk import disk_reasons
 from fastscp.service.listener import Listener, bind
 from fastscp.service.pool import WorkerPool
 from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings, change
@@ -49,6 +51,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         admin.start()
         stack.callback(admin.stop)
         health.ask(pool.reasons_not_ready)
+        health.ask(functools.partial(disk_reasons, settings.store))
         signals = stack.enter_context(_signals(pool.kill))
         pool.start()
         health.watch("listener", listener.is_alive)

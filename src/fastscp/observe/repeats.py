@@ -1,0 +1,65 @@
+"""Records that repeat: the first ones of each minute are written, of the others the number.
+
+Enters: records that are about to be written. Leaves: the same, or none. Never: a record dropped that somebody counts.
+"""
+
+import threading
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+WINDOW_S = 60.0
+MOST_IN_A_WINDOW = 20
+LIMITED_LEVELS = frozenset({"warning", "error"})
+
+COUNTED = frozenset({"association_rejected", "instance_refused"})
+"""Metrics are made of these records where the log goes to CloudWatch."""
+
+
+class _Window:
+    """Of one event: since when, how many came, how many were dropped."""
+
+    __slots__ = ("count", "dropped_count", "start_s")
+
+    def __init__(self, start_s: float) -> None:
+        self.start_s = start_s
+        self.count = 0
+        self.dropped_count = 0
+
+
+class Repeats:
+    """A processor of structlog. Thread-safe.
+
+    A record that is the first after some were dropped says how many, as `dropped`.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """
+        Args:
+            clock: seconds, from anywhere.
+        """
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._windows: dict[str, _Window] = {}
+
+    def __call__(self, _logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Pass a record on. Raises structlog.DropEvent where it is one too many."""
+        event = record.get("event")
+        if method not in LIMITED_LEVELS or event in COUNTED or not isinstance(event, str):
+            return record
+        now_s = self._clock()
+        with self._lock:
+            # Events are names in the code: there are not many.
+            window = self._windows.setdefault(event, _Window(now_s))
+            dropped_count = 0
+            if now_s - window.start_s >= WINDOW_S:
+                dropped_count = window.dropped_count
+                window = self._windows[event] = _Window(now_s)
+            window.count += 1
+            if window.count > MOST_IN_A_WINDOW:
+                window.dropped_count += 1
+                raise structlog.DropEvent
+        if dropped_count:
+            record["dropped"] = dropped_count
+        return record
