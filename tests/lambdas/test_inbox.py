@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from fastscp.batches.manifest import decode_manifest
-from importflow.errors import PermanentError
+from importflow.errors import PermanentError, RetryableError
 from tests.lambdas.world import KEYS, World, message, s3_event
 from trigger_import.handler import dispatch
 from trigger_import.part10 import Instance, TooShortError, read_instance
@@ -157,6 +157,23 @@ class TestAdoption:
             assert dispatch(world.workflow, s3_event(KEY, version=version)) is None
         batches = [name.removesuffix("-1") for name in world.states.waiting()]
         assert [world.row(batch)["studyDate"] for batch in batches] == ["20260102", "20260101"]
+        copies = [world.keys(KEYS.instances(batch))[0] for batch in batches]
+        assert [world.s3.get_object(Bucket="dicom", Key=copy)["Body"].read() for copy in copies] == [bodies[1], bodies[0]]
+
+    def test_one_that_is_replaced_while_it_is_read_is_read_again(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.put(KEY, part10())
+
+        def replaced(head: bytes, *, whole: bool) -> Instance:
+            world.put(KEY, part10(StudyDate="20260102"))
+            return read_instance(head, whole=whole)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("trigger_import.inbox.read_instance", replaced)
+            with pytest.raises(RetryableError):
+                dispatch(world.workflow, s3_event(KEY))
+        assert world.keys("hospital/instances/") == []
+        assert dispatch(world.workflow, s3_event(KEY)) is None
+        assert world.row(world.states.waiting()[0].removesuffix("-1"))["studyDate"] == "20260102"
 
     def test_a_head_that_is_long_is_read_further(self, world: World) -> None:
         world.put(KEY, part10(comment_bytes=300_000))
