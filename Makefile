@@ -58,6 +58,7 @@ build-%: install
 	find build/$*/src -name '*.py' -delete
 	tar -C src --exclude='*.so' --exclude='_ext/*.c' --exclude='__pycache__' -cf - fastscp | tar -C build/$*/src -xf -
 	cp -p setup.py pyproject.toml build/$*/
+	ln -sfn ../../lambdas ../../cfn build/$*/
 	cd build/$* && FASTSCP_BUILD=$* $(BIN)/python setup.py --quiet build_ext --inplace
 
 UNDER_ASAN = PYTHONPATH=$(CURDIR)/build/asan/src FASTSCP_BUILD=asan PYTHONMALLOC=malloc \
