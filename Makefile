@@ -27,7 +27,7 @@ help:
 	@echo "make soak      a receiver with churn, faults and workers that end, for SOAK_MINUTES: does anything grow?"
 	@echo "make package   what is deployed: functions, templates, state machine; offline, the same bytes from the same sources"
 	@echo "make deploy    STACK=... REGION=... [PARAMS=file.json]: image, artefacts and stack, with the AWS CLI and Docker"
-	@echo "make check-templates, make check-image   checkov over the templates; the image, built and run without Docker"
+	@echo "make check-templates, make check-image   checkov and asl-validator; the image, built and run without Docker"
 	@echo "make lint      ruff and mypy;  make clean  remove all that was built"
 
 install: $(INSTALLED)
@@ -60,6 +60,7 @@ build-%: install
 	find build/$*/src -name '*.py' -delete
 	tar -C src --exclude='*.so' --exclude='_ext/*.c' --exclude='__pycache__' -cf - fastscp | tar -C build/$*/src -xf -
 	cp -p setup.py pyproject.toml build/$*/
+	ln -sfn ../../lambdas ../../cfn build/$*/
 	cd build/$* && FASTSCP_BUILD=$* $(BIN)/python setup.py --quiet build_ext --inplace
 
 UNDER_ASAN = PYTHONPATH=$(CURDIR)/build/asan/src FASTSCP_BUILD=asan PYTHONMALLOC=malloc \
@@ -98,10 +99,12 @@ deploy: package
 diagram: install
 	$(BIN)/python scripts/diagram.py
 
-# Half a minute, and a tool with dependencies of its own.
+# Half a minute, and tools with dependencies of their own: a venv for one, Node.js for the other.
 check-templates:
 	test -x build/checkov/bin/checkov || ($(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet 'checkov>=3.3,<4')
 	build/checkov/bin/checkov --config-file cfn/rules/checkov.yaml
+	test -x build/asl-validator/node_modules/.bin/asl-validator || npm install --silent --no-audit --no-fund --prefix build/asl-validator asl-validator@4
+	build/asl-validator/node_modules/.bin/asl-validator --json-path cfn/statemachine/import.asl.json
 
 # As root on Debian, with buildah, debootstrap and DCMTK; minutes.
 check-image: install

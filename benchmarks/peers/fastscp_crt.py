@@ -3,6 +3,8 @@
 Enters: the arguments of the command fastscp. Leaves: its exit code. Never: a retry, a multipart upload of the manager's own.
 """
 
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -11,12 +13,16 @@ from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSeri
 from s3transfer.manager import TransferConfig
 
 import fastscp.receive.opening
+import fastscp.service.worker
 from fastscp.cli import main
 from fastscp.stores.s3 import EngineKind, ObjectAttributes, PutResult, S3Options
 from fastscp.stores.s3.body import SegmentsBody
 from fastscp.stores.s3.botocore_engine import LARGEST_PUT_BYTES, BotocoreEngine
 from fastscp.stores.s3.client import send_timeout_s
 from fastscp.stores.s3.errors import translated_errors
+
+WORKER = "fastscp.service.worker"
+_popen = subprocess.Popen
 
 
 class CrtManager(CRTTransferManager):
@@ -51,9 +57,20 @@ class CrtEngine(BotocoreEngine):
 
 def open_engine(kind: EngineKind, options: S3Options) -> CrtEngine:
     """Whatever kind is asked for."""
+    print(f"CRT engine in process {os.getpid()}", file=sys.stderr, flush=True)
     return CrtEngine(options)
+
+
+def start(arguments: list[str], **rest: Any) -> "subprocess.Popen[bytes]":
+    """A process of fastscp; a worker is this program again."""
+    if WORKER in arguments:
+        arguments = [sys.executable, __file__, *arguments[arguments.index(WORKER) :]]
+    return _popen(arguments, **rest)
 
 
 if __name__ == "__main__":
     fastscp.receive.opening.open_engine = open_engine
+    if sys.argv[1] == WORKER:
+        sys.exit(fastscp.service.worker.main(sys.argv[2:]))
+    subprocess.Popen = start  # type: ignore[assignment,misc]
     sys.exit(main())

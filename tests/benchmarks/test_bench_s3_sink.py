@@ -4,14 +4,16 @@ Enters: requests over TLS. Leaves: what the sink says of them. Never: a measured
 """
 
 import http.client
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks import s3, works
-from benchmarks.load import LoadFailed
+from benchmarks import payloads, processes, s3, works
+from benchmarks.contenders import CONTENDERS, running
+from benchmarks.load import LoadFailed, PreparedLoad
 from benchmarks.s3 import Arrived, Sink
 from fastscp.stores.s3 import EngineKind, ObjectAttributes, PreconditionFailed, S3Options, open_engine
 
@@ -80,6 +82,19 @@ def test_what_it_does_not_know_is_an_error(sink: Sink, connection: http.client.H
     connection.request("GET", "/bucket?list-type=2")
     assert connection.getresponse().status == 501
     assert sink.arrived().others == 1
+
+
+def test_the_crt_manager_is_what_is_measured_as_such(tmp_path: Path) -> None:
+    load = PreparedLoad(payloads.small(), tmp_path)
+    with running(CONTENDERS["fastscp-crt"], tmp_path / "place") as receiver:
+        assert receiver.sink is not None
+        with load.open(receiver.place.port, associations=1, instances_each=3) as run:
+            run.run()
+        works.wait_arrived(receiver.sink, 3)
+        workers = set(processes.tree(receiver.pid)) - {receiver.pid}
+        opened = {int(pid) for pid in re.findall(r"CRT engine in process (\d+)", (tmp_path / "place" / "log").read_text())}
+    assert workers
+    assert opened >= workers
 
 
 @pytest.mark.parametrize("instances", [2, 4])

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from fastscp.association.acceptor import RESERVE_BYTES
 from fastscp.batches import Keys
 from fastscp.receive.s3_store import FIRST_PART_BYTES
 from fastscp.stores.s3 import EngineKind
@@ -21,10 +22,10 @@ from tests.stores_s3.s3_server import S3Server
 MIB = 1 << 20
 KEYS = Keys("site")
 ASSOCIATIONS = 100
-FIRST_WAVE = 60
+FIRST_WAVE = 56
 BUDGET_BYTES = 64 * MIB
 INSTANCE_BYTES = 900_000
-"""In four segments of 960 KiB together. 60 of them are within the budget, 100 are not."""
+"""In four segments of 960 KiB together. 56 of them are within the budget less its reserve, 100 are not."""
 BESIDE_BUDGET_BYTES = 160 * MIB
 """What the process has beside the memory for instances: the interpreter, the S3 client, and 100 threads with what they do."""
 DATA_PDV_BYTES = 131_066
@@ -76,7 +77,7 @@ def send_over_all(associations: list[RawScu], receiver: FastScp) -> list[Peer]:
     wait_until(lambda: receiver.metric("fastscp_memory_in_use_bytes") >= in_memory_bytes, "the first instances are in memory")
     for peer in peers[FIRST_WAVE:]:
         peer.start()
-    wait_until(lambda: receiver.metric("fastscp_memory_in_use_bytes") > BUDGET_BYTES - MIB, "the budget is used up")
+    wait_until(lambda: receiver.metric("fastscp_memory_in_use_bytes") > BUDGET_BYTES - RESERVE_BYTES - MIB, "the budget is used up")
     return peers
 
 
@@ -114,6 +115,38 @@ def test_a_stalled_s3_holds_the_peers_back(start: Start, proxy: FaultProxy, plai
         assert receiver.metric("fastscp_memory_in_use_bytes") == 0
     assert receiver.stop() == 0
     check_promise(ServerObjects(plain_server), KEYS, [peer.made for peer in peers + again])
+
+
+@pytest.mark.slow
+def test_instances_that_fill_the_budget_by_halves_are_all_received(start: Start, plain_server: S3Server) -> None:
+    receiver = start(plain_server.url, "--workers", "1", "--memory-budget", str(BUDGET_BYTES))
+    pixels, go_on = bytes(3_000_000), threading.Event()
+    made = [with_pixels(pixels) for _ in range(ASSOCIATIONS)]
+    statuses: list[int] = []
+
+    def send(scu: RawScu, one: Made) -> None:
+        message = b"".join(
+            enc.message_pdus(1, enc.store_command(one.sop_class, one.sop_instance), one.data_set, data_pdv_bytes=DATA_PDV_BYTES)
+        )
+        scu.send(message[:600_000])
+        go_on.wait(60)
+        scu.send(message[600_000:])
+        statuses.append(scu.read_response().status)
+
+    with ExitStack() as stack:
+        associations = [stack.enter_context(RawScu(receiver.port, timeout_s=90.0)) for _ in range(ASSOCIATIONS)]
+        for scu in associations:
+            scu.associate()
+        senders = [threading.Thread(target=send, args=both) for both in zip(associations, made, strict=True)]
+        for sender in senders:
+            sender.start()
+        wait_until(lambda: receiver.metric("fastscp_memory_in_use_bytes") > BUDGET_BYTES - RESERVE_BYTES - MIB, "the budget is used up")
+        go_on.set()
+        for sender in senders:
+            sender.join()
+    assert statuses == [0] * ASSOCIATIONS
+    assert receiver.stop() == 0
+    check_promise(ServerObjects(plain_server), KEYS, made)
 
 
 @pytest.mark.slow

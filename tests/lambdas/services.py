@@ -216,6 +216,7 @@ class Faults:
         "quota": ("ServiceQuotaExceededException", 402),
         "conflict": ("ConflictException", 409),
         "broken": ("InternalServerException", 500),
+        "replaced": ("PreconditionFailed", 412),
         "denied": ("AccessDeniedException", 403),
     }
 

@@ -3,6 +3,7 @@
 import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -11,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from fastscp.batches.manifest import decode_manifest
-from importflow.errors import PermanentError
+from importflow.errors import PermanentError, RetryableError
 from tests.lambdas.world import KEYS, World, message, s3_event
 from trigger_import.handler import dispatch
 from trigger_import.part10 import Instance, TooShortError, read_instance
@@ -149,14 +150,33 @@ class TestAdoption:
 
     def test_another_version_is_another_batch(self, world: World) -> None:
         world.s3.put_bucket_versioning(Bucket="dicom", VersioningConfiguration={"Status": "Enabled"})
-        versions = [
-            world.s3.put_object(Bucket="dicom", Key=KEY, Body=part10(StudyDate=date))["VersionId"] for date in ("20260101", "20260102")
-        ]
+        bodies = [part10(StudyDate=date) for date in ("20260101", "20260102")]
+        versions = [world.s3.put_object(Bucket="dicom", Key=KEY, Body=body)["VersionId"] for body in bodies]
         # The events come in disorder, and one of them twice.
         for version in (versions[1], versions[0], versions[1]):
             assert dispatch(world.workflow, s3_event(KEY, version=version)) is None
         batches = [name.removesuffix("-1") for name in world.states.waiting()]
         assert [world.row(batch)["studyDate"] for batch in batches] == ["20260102", "20260101"]
+        copies = [world.keys(KEYS.instances(batch))[0] for batch in batches]
+        assert [world.s3.get_object(Bucket="dicom", Key=copy)["Body"].read() for copy in copies] == [bodies[1], bodies[0]]
+
+    def test_one_that_is_replaced_while_it_is_read_is_read_again(self, world: World) -> None:
+        world.put(KEY, part10())
+        asked: list[dict[str, Any]] = []
+
+        def look(params: dict[str, Any], **_: Any) -> None:
+            asked.append(params)
+
+        world.s3.meta.events.register("provide-client-params.s3.CopyObject", look)
+        # moto copies whatever is there: the refusal that S3 gives to another ETag is injected.
+        world.faults.begin(2, "replaced")
+        with pytest.raises(RetryableError):
+            dispatch(world.workflow, s3_event(KEY))
+        assert world.faults.end() == ["GetObject", "CopyObject"]
+        assert dispatch(world.workflow, s3_event(KEY)) is None
+        world.s3.meta.events.unregister("provide-client-params.s3.CopyObject", look)
+        etag = world.s3.head_object(Bucket="dicom", Key=KEY)["ETag"]
+        assert [params["CopySourceIfMatch"] for params in asked] == [etag, etag]
 
     def test_a_head_that_is_long_is_read_further(self, world: World) -> None:
         world.put(KEY, part10(comment_bytes=300_000))

@@ -157,6 +157,8 @@ def test_another_attempt_starts_another_job_and_forgets_the_first(world: World) 
         BATCH_ID, "SET #state = :state, #attempt = :attempt", "#state = :was", {"state": "RECEIVED", "attempt": 2, "was": "FAILED"}
     )
     world.states.executions[f"{BATCH_ID}-2"] = {"input": f'{{"batchId": "{BATCH_ID}", "attempt": 2}}', "status": "RUNNING"}
+    assert take_turn(world.workflow, BATCH_ID, 2)["next"] == "START"
+    assert not {"jobId", "startRequestedAt", "startedAt", "endedAt", "message", "resultKey", "importedCount"} & world.row().keys()
     # The first manifest's event comes again in the middle of it.
     assert world.trigger(KEYS.manifest(BATCH_ID)) == []
     world.run_executions()

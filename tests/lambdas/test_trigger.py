@@ -134,6 +134,13 @@ class TestManifests:
         )
         assert world.states.executions == {}
 
+    def test_an_execution_that_has_ended_is_as_good_as_one_that_runs(self, world: World) -> None:
+        world.receive()
+        assert deliver(world, s3_event(KEYS.manifest(BATCH_ID))) == []
+        world.states.executions[EXECUTION]["status"] = "FAILED"
+        assert (world.row()["state"], deliver(world, s3_event(KEYS.manifest(BATCH_ID)))) == ("RECEIVED", [])
+        assert world.states.waiting() == []
+
     def test_an_execution_that_could_not_be_started_is_started_by_the_next_event(self, world: World) -> None:
         world.receive()
         world.faults.begin(5, "broken", 5)

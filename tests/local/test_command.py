@@ -17,7 +17,9 @@ import pytest
 from fastscp.errors import ConfigError
 from fastscp.local import deployed
 from fastscp.local.deployed import functions_directory, state_machine_file
+from tests.peers.raw_scu import RawScu
 from tests.peers.server import process_tree, wait_until
+from tests.service_process.test_crash import begin_large_instance
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +73,18 @@ class Command:
         return code
 
 
+def assert_ended(pids: list[int]) -> None:
+    """None of them runs any more. What nobody has asked for its exit code yet has ended all the same."""
+
+    def running(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    wait_until(lambda: not any(map(running, pids)), f"all of {pids} have ended", 20)
+
+
 @pytest.fixture
 def run() -> Any:
     started: list[Command] = []
@@ -95,7 +109,7 @@ def test_the_demonstration_ends_with_image_sets_and_leaves_nothing_behind(run: A
     tree = process_tree(command.process.pid)
     assert len(tree) >= 3, "the receiver and at least one process for functions"
     assert command.stop() == 0, command.output
-    assert [pid for pid in tree if Path(f"/proc/{pid}").exists()] == []
+    assert_ended(tree)
     output = command.output
     assert output.count("0000 Success") == 13
     batches = {step: re.findall(rf"  {step} +([0-9a-f]+-[0-9a-f]+)  ", output) for step in ("received", "started", "imported")}
@@ -150,9 +164,25 @@ def test_a_receiver_that_dies_ends_it(run: Any) -> None:
     assert "The receiver ended" in command.output
 
 
+@pytest.mark.requires_linux
+def test_who_insists_does_not_wait_for_the_drain_and_leaves_nothing_behind(run: Any) -> None:
+    command = run("--host", "127.0.0.1")
+    port = int(command.wait_for(r"listens on port (\d+)")[1])
+    command.wait_for("Ctrl-C ends it")
+    with RawScu(port) as scu:
+        # In the middle of an instance, for whose end a drain waits.
+        begin_large_instance(scu)
+        tree = process_tree(command.process.pid)
+        command.process.send_signal(signal.SIGINT)
+        command.wait_for("Draining")
+        assert command.stop() == 1
+    assert_ended(tree)
+
+
 def test_functions_and_state_machine_are_those_of_the_checkout_or_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert functions_directory() == ROOT / "lambdas"
-    assert state_machine_file() == ROOT / "cfn" / "statemachine" / "import.asl.json"
+    # The same file: a build with coverage has links to them.
+    assert functions_directory().samefile(ROOT / "lambdas")
+    assert state_machine_file().samefile(ROOT / "cfn" / "statemachine" / "import.asl.json")
     monkeypatch.setattr(deployed, "_CHECKOUT", tmp_path / "site-packages")
     with pytest.raises(ConfigError, match="lacks lambdas"):
         functions_directory()

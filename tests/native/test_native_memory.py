@@ -104,6 +104,56 @@ def test_memory_that_is_not_kept_leaves_the_process() -> None:
     assert resident_bytes() < before_bytes + (8 << 20)
 
 
+# The reserve.
+
+
+def begun(pool: BufferPool) -> tuple[Any, bytes]:
+    """A reader with as much of a large instance as there is memory for, and the rest of what it is sent."""
+    reader = native_reader(pool)
+    stream = traffic.store(1, traffic.data_set(pixels=bytes(6 * LARGEST_BYTES)), pdv_bytes=60_000)
+    what, taken = reader.feed(stream)
+    assert what == pdu.NO_MEMORY
+    return reader, stream[taken:]
+
+
+def test_a_reserve_leaves_room_for_a_segment() -> None:
+    for reserve_bytes in (-1, LARGEST_BYTES + 1):
+        with pytest.raises((ValueError, OverflowError)):
+            BufferPool(2 * LARGEST_BYTES, reserve_bytes=reserve_bytes)
+    reader, _ = begun(BufferPool(2 * LARGEST_BYTES))
+    assert not reader.instance.use_reserve(), "none without one"
+
+
+def test_the_reserve_is_one_instances_at_a_time() -> None:
+    pool = BufferPool(4 * LARGEST_BYTES, reserve_bytes=2 * LARGEST_BYTES)
+    (first, rest), (second, _) = begun(pool), begun(pool)
+    assert pool.in_use_bytes <= 2 * LARGEST_BYTES
+    assert pool.wait_available(0.0), "the reserve could be had"
+    assert first.instance.use_reserve()
+    assert not first.instance.use_reserve(), "it has it already"
+    assert not second.instance.use_reserve()
+    assert not pool.wait_available(0.0)
+    held_bytes = pool.in_use_bytes
+    assert first.feed(rest)[0] == pdu.NO_MEMORY
+    assert held_bytes < pool.in_use_bytes <= pool.limit_bytes
+    first.discard()
+    assert pool.wait_available(0.0)
+    assert second.instance.use_reserve(), "who has been discarded holds it no more"
+    second.close()
+    assert (pool.in_use_bytes, pool.wait_available(0.0)) == (0, True)
+
+
+def test_the_reserve_is_left_once_so_much_has_left_memory_that_it_is_whole_again() -> None:
+    pool = BufferPool(4 * LARGEST_BYTES, reserve_bytes=2 * LARGEST_BYTES)
+    (first, rest), (second, _) = begun(pool), begun(pool)
+    assert first.instance.use_reserve()
+    assert first.feed(rest)[0] == pdu.NO_MEMORY
+    assert pool.in_use_bytes > 2 * LARGEST_BYTES
+    first.instance.drop_spillable(first.instance.spillable_bytes())
+    assert pool.in_use_bytes <= 2 * LARGEST_BYTES
+    assert second.instance.use_reserve()
+
+
 # Waiting.
 
 

@@ -9,6 +9,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from fastscp.association import acceptor
 from fastscp.stores.file import FileStore
 from tests.association.inprocess import Running, eventually, nothing_left_open
 from tests.peers import encoding as enc
@@ -39,11 +42,38 @@ class StoppingStore(FileStore):
         super().commit(instance, name)
 
 
+class WholeStore(FileStore):
+    """A file store to which nothing goes before the instance is complete, as to S3 below the smallest part."""
+
+    def begin_upload(self, instance: Any) -> Any:
+        return WholeUpload(self)
+
+
+class WholeUpload:
+    def __init__(self, store: FileStore) -> None:
+        self.store = store
+
+    def spill(self, instance: Any) -> None:
+        pass
+
+    def commit(self, instance: Any, name: Any) -> None:
+        self.store.commit(instance, name)
+
+    def abandon(self) -> None:
+        pass
+
+
+@pytest.fixture
+def no_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "RESERVE_BYTES", 0)
+
+
 def request(made: Made) -> bytes:
     command = enc.store_command(made.sop_class, made.sop_instance)
     return b"".join(enc.message_pdus(1, command, made.data_set, data_pdv_bytes=60_000))
 
 
+@pytest.mark.usefixtures("no_reserve")
 def test_one_sender_waits_for_the_other_and_is_then_refused(tmp_path: Path) -> None:
     store = StoppingStore(tmp_path)
     first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=1_000_000)
@@ -75,6 +105,7 @@ def test_one_sender_waits_for_the_other_and_is_then_refused(tmp_path: Path) -> N
         assert running.sample("fastscp_refusals_total", reason="no_memory") == 1
 
 
+@pytest.mark.usefixtures("no_reserve")
 def test_one_sender_waits_for_the_other_and_is_then_served(tmp_path: Path) -> None:
     store = StoppingStore(tmp_path)
     first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=1_000_000)
@@ -97,6 +128,31 @@ def test_one_sender_waits_for_the_other_and_is_then_served(tmp_path: Path) -> No
         running.wait_none_left()
         for made in (first, second):
             assert read_part10(tmp_path / made.relative_path).data_set == made.data_set
+
+
+def test_senders_that_hold_all_memory_with_half_an_instance_each_go_on_one_by_one(tmp_path: Path) -> None:
+    # 960 KiB each, 2880 of the 3072 that are no reserve; the next segment is one of 1024.
+    made, half_bytes = [make(pixel_bytes=1_900_000) for _ in range(3)], 900_000
+    options: dict[str, Any] = {"memory_budget_bytes": 4 * MIB, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 30.0}
+    with nothing_left_open(), Running(store=WholeStore(tmp_path, fsync=False, replace=True), **options) as running:
+        peers = [running.connect() for _ in made]
+        for scu, one in zip(peers, made, strict=True):
+            scu.associate()
+            scu.send(request(one)[:half_bytes])
+        eventually(lambda: running.acceptor.pool.in_use_bytes == 3 * 960 * 1024, "each holds half of its instance")
+        senders = [threading.Thread(target=scu.send, args=(request(one)[half_bytes:],)) for scu, one in zip(peers, made, strict=True)]
+        for sender in senders:
+            sender.start()
+        assert [scu.read_response().status for scu in peers] == [0, 0, 0]
+        for sender in senders:
+            sender.join(30)
+        for scu in peers:
+            scu.release()
+            scu.close()
+        running.wait_none_left()
+        assert running.acceptor.pool.in_use_bytes == 0
+    for one in made:
+        assert read_part10(tmp_path / one.relative_path).data_set == one.data_set
 
 
 def test_many_senders_and_little_memory(tmp_path: Path) -> None:
@@ -136,6 +192,7 @@ def store_one(scu: RawScu, made: Made) -> int:
     return scu.read_response().status
 
 
+@pytest.mark.usefixtures("no_reserve")
 def test_an_abort_frees_a_sender_that_waits_for_memory(tmp_path: Path) -> None:
     store = StoppingStore(tmp_path)
     first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=100_000)

@@ -1,12 +1,13 @@
 """Each function's role holds what its code calls: no less, and no more."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from fastscp.local.templates import Resolved
 from tests.templates.calls import calls_of
-from tests.templates.deployments import ACCOUNT, REGION, changed, deployed
+from tests.templates.deployments import ACCOUNT, CFN, REGION, changed, deployed
 from tests.templates.guard import as_list, policies_of
 from tests.templates.guard_wiring import FUNCTIONS, snake
 
@@ -74,3 +75,18 @@ def test_what_lambda_does_for_the_queue_is_held_by_its_function_alone() -> None:
 def test_an_action_too_many_or_too_few_is_noticed(tmp_path: Path, old: str, new: str) -> None:
     resolved = deployed("defaults", changed(tmp_path, "workflow.yaml", old, new))
     assert any(held(resolved, name) != calls_of(snake(name)) for name in FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_table_of_the_workflow_says_what_roles_hold(name: str) -> None:
+    """docs/workflow.md: an action without its service is of the service named before it."""
+    text = (CFN.parent / "docs" / "workflow.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{snake(name)}` \| (\d+) s \| [^|]* \| (.*) \|$", text, re.MULTILINE)
+    assert row
+    said, service = set(), ""
+    for prefix, action in re.findall(r"`(?:([a-z0-9-]+):)?([A-Z]\w+)`", row[2]):
+        service = prefix or service
+        said.add(f"{service}:{action}")
+    resolved = deployed("defaults")
+    assert said == {action for _, action in held(resolved, name)}
+    assert resolved.resources[f"Workflow/{name}Function"].properties["Timeout"] == row[1]

@@ -23,11 +23,20 @@ cdef class BufferPool:
     cdef bint initialised
     cdef segment_t *free_lists[SEGMENT_CLASSES]     # owned; last in, first out, so that reuse is warm
     cdef size_t limit
+    cdef size_t reserve                             # of the limit: for one holder at a time
+    cdef const void *favoured                       # borrowed, only compared: who may draw on the reserve
     cdef size_t keep
     cdef size_t in_use
     cdef size_t free_total
 
     # Transfers a segment to the caller; NULL where the budget or the system has none.
-    cdef segment_t *acquire(self, int size_class) noexcept nogil
+    cdef segment_t *acquire(self, int size_class, const void *holder) noexcept nogil
     # Takes a segment back from its owner.
     cdef void give_back(self, segment_t *segment) noexcept nogil
+    # Whether the holder may draw on the reserve from now on; False where it could before, or another may.
+    cdef bint favour(self, const void *holder) noexcept nogil
+    # The holder, if it is the one, may do so no more. Unless it holds nothing it stays the one as long as a part of the reserve is
+    # drawn: what each of many left in use would add up. Returns whether it is the one no more.
+    cdef bint unfavour(self, const void *holder, bint holds_nothing) noexcept nogil
+    # Whether somebody could go on. The lock is held.
+    cdef bint _available(self) noexcept nogil

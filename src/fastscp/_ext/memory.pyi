@@ -15,11 +15,13 @@ class BufferPool:
     Thread-safe; every call works without the interpreter lock. Owns every segment that nobody holds.
     """
 
-    def __init__(self, limit_bytes: int, keep_bytes: int = 33554432) -> None:
+    def __init__(self, limit_bytes: int, keep_bytes: int = 33554432, reserve_bytes: int = 0) -> None:
         """
         Args:
             limit_bytes: most bytes in segments that are held at one time, at least the largest segment.
             keep_bytes: most bytes of free segments that stay mapped for reuse.
+            reserve_bytes: of `limit_bytes`, for the one instance that has called `Instance.use_reserve`. Without a reserve, instances
+                that are all half received can hold all there is, each waiting for the others.
         """
 
     @property
@@ -33,4 +35,4 @@ class BufferPool:
         """Bytes in free segments that are kept mapped."""
 
     def wait_available(self, timeout_s: float) -> bool:
-        """Block until a largest segment could be had, or the time is up. Returns whether one could be had."""
+        """Block until a largest segment or the reserve could be had, or the time is up. Returns whether one of them could be had."""

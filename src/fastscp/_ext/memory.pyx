@@ -64,12 +64,15 @@ cdef void _unmap_segment(segment_t *segment) noexcept nogil:
 cdef class BufferPool:
     """A budget of memory, handed out in segments and reused warm. See memory.pyi."""
 
-    def __cinit__(self, limit_bytes, keep_bytes=33554432):
+    def __cinit__(self, limit_bytes, keep_bytes=33554432, reserve_bytes=0):
         if limit_bytes < LARGEST_BYTES:
             raise ValueError(f"limit_bytes must be at least {LARGEST_BYTES}")
+        if not 0 <= reserve_bytes <= limit_bytes - LARGEST_BYTES:
+            raise ValueError(f"reserve_bytes must leave {LARGEST_BYTES} of limit_bytes")
         if keep_bytes < 0:
             raise ValueError("keep_bytes must not be negative")
         self.limit = limit_bytes
+        self.reserve = reserve_bytes
         self.keep = keep_bytes
         pthread_mutex_init(&self.lock, NULL)
         pthread_cond_init(&self.freed, NULL)
@@ -89,11 +92,11 @@ cdef class BufferPool:
         pthread_mutex_destroy(&self.lock)
 
     @cython.linetrace(False)
-    cdef segment_t *acquire(self, int size_class) noexcept nogil:
+    cdef segment_t *acquire(self, int size_class, const void *holder) noexcept nogil:
         cdef size_t size_bytes = SMALLEST_BYTES << size_class
         cdef segment_t *segment
         pthread_mutex_lock(&self.lock)
-        if self.in_use + size_bytes > self.limit:
+        if self.in_use + size_bytes > (self.limit if holder is self.favoured else self.limit - self.reserve):
             pthread_mutex_unlock(&self.lock)
             return NULL
         self.in_use += size_bytes
@@ -129,6 +132,27 @@ cdef class BufferPool:
         if not keep:
             _unmap_segment(segment)
 
+    @cython.linetrace(False)
+    cdef bint favour(self, const void *holder) noexcept nogil:
+        cdef bint favoured
+        pthread_mutex_lock(&self.lock)
+        favoured = self.reserve > 0 and self.favoured is NULL
+        if favoured:
+            self.favoured = holder
+        pthread_mutex_unlock(&self.lock)
+        return favoured
+
+    @cython.linetrace(False)
+    cdef bint unfavour(self, const void *holder, bint holds_nothing) noexcept nogil:
+        cdef bint ended
+        pthread_mutex_lock(&self.lock)
+        ended = self.favoured is holder and (holds_nothing or self.in_use <= self.limit - self.reserve)
+        if ended:
+            self.favoured = NULL
+            pthread_cond_broadcast(&self.freed)
+        pthread_mutex_unlock(&self.lock)
+        return ended
+
     @property
     def limit_bytes(self):
         return self.limit
@@ -140,6 +164,10 @@ cdef class BufferPool:
     @property
     def free_bytes(self):
         return self.free_total
+
+    @cython.linetrace(False)
+    cdef bint _available(self) noexcept nogil:
+        return self.in_use + LARGEST_BYTES <= self.limit - self.reserve or (self.reserve > 0 and self.favoured is NULL)
 
     @cython.linetrace(False)
     def wait_available(self, double timeout_s):
@@ -155,8 +183,8 @@ cdef class BufferPool:
             until.tv_sec += nanoseconds // 1000000000
             until.tv_nsec = nanoseconds % 1000000000
             pthread_mutex_lock(&self.lock)
-            while self.in_use + LARGEST_BYTES > self.limit and failed == 0:
+            while not self._available() and failed == 0:
                 failed = pthread_cond_timedwait(&self.freed, &self.lock, &until)
-            available = self.in_use + LARGEST_BYTES <= self.limit
+            available = self._available()
             pthread_mutex_unlock(&self.lock)
         return available

@@ -61,6 +61,7 @@ cdef class Instance:
     cdef size_t spill_mark             # SPILL comes at this many bytes in memory
     cdef int next_class                # size class of the next segment
     cdef bint lent                     # still its reader's
+    cdef bint favoured                 # may draw on the pool's reserve
 
     cdef list _views(self, size_t count_bytes)
     cdef int _write(self, int fd, size_t count_bytes) except -1

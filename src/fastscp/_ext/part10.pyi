@@ -105,5 +105,11 @@ class Instance:
         Remembered for `head` once it is complete. Raises ValueError where the data set is not deflated or part of it has left memory.
         """
 
+    def use_reserve(self) -> bool:
+        """Let this instance draw on the pool's reserve until it is released or has left memory far enough, one at a time.
+
+        Returns whether it may from now on: False where it could already, where another may, or where the pool has no reserve.
+        """
+
     def release(self) -> None:
         """Give all memory back. Idempotent. Raises BufferError while a view is alive, ValueError while it is its reader's."""

@@ -209,7 +209,7 @@ cdef class Instance:
 
     cdef segment_t *grow(self) noexcept nogil:
         # Doubling from the smallest: a small instance takes little of the budget, a large one few segments.
-        cdef segment_t *segment = self.pool.acquire(self.next_class)
+        cdef segment_t *segment = self.pool.acquire(self.next_class, <void *>self)
         if segment is NULL:
             return NULL
         self.next_class = min(self.next_class + 1, SEGMENT_CLASSES - 1)
@@ -241,6 +241,8 @@ cdef class Instance:
             self.pool.give_back(segment)
         self.last = NULL
         self.filling = NULL
+        if self.favoured:
+            self.favoured = not self.pool.unfavour(<void *>self, True)
 
     cdef size_t spillable(self) noexcept nogil:
         # Full segments before the position of the head's scan.
@@ -304,6 +306,9 @@ cdef class Instance:
             if segment is self.last:
                 self.last = NULL
             self.pool.give_back(segment)
+        # Others have waited meanwhile; it may ask again.
+        if self.favoured:
+            self.favoured = not self.pool.unfavour(<void *>self, False)
         self.set_spill_mark()
 
     cdef void set_spill_mark(self) noexcept nogil:
@@ -486,6 +491,12 @@ cdef class Instance:
         if head.state == "complete" or head.state == "malformed":
             self.inflated = head
         return head
+
+    def use_reserve(self):
+        if self.favoured or not self.pool.favour(<void *>self):
+            return False
+        self.favoured = True
+        return True
 
     def release(self):
         if self.lent:

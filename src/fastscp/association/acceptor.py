@@ -35,6 +35,9 @@ from fastscp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 Connection = tuple[socket.socket, tuple[str, int]]
 """A connected socket, and the peer's numeric address and port."""
 
+RESERVE_BYTES = 8 << 20
+"""Of the memory budget, for one instance at a time that could not go on otherwise: S3's smallest part (5 MiB) and a segment at either end."""
+
 _log = get_logger("association")
 
 
@@ -70,7 +73,8 @@ class Acceptor:
         """
         self.store = store
         self.metrics = metrics
-        self.pool = BufferPool(settings.memory_budget_bytes)
+        reserve_bytes = min(RESERVE_BYTES, settings.memory_budget_bytes // 4)
+        self.pool = BufferPool(settings.memory_budget_bytes, reserve_bytes=reserve_bytes)
         metrics.track_memory(lambda: self.pool.in_use_bytes, settings.memory_budget_bytes)
         self.local_address = PeerAddress.from_tuple(local_address[:2])
         self.ae = AE(settings.aet)

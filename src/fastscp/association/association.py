@@ -111,7 +111,7 @@ class StoreAssociation(PumpedAssociation):
         before_bytes = instance.spilled_bytes
         if not self._intake.spill(instance):
             self._reader.discard()
-        elif instance.spilled_bytes == before_bytes:
+        elif instance.spilled_bytes == before_bytes and not instance.use_reserve():
             left_s = max(0.0, self._memory_deadline - now)
             if not self._acceptor.pool.wait_available(left_s):
                 self._reader.discard()

@@ -4,7 +4,6 @@ Enters: options of the receiver. Leaves: 0 after Ctrl-C or SIGTERM and a clean d
 """
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -141,8 +140,8 @@ def _stop_signals() -> Iterator[threading.Event]:
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
-            # Somebody insists. The processes that were started end when they find nobody at the other end.
-            os._exit(FAILED)
+            # Somebody insists: what waits is left, and what was started is ended on the way out.
+            raise KeyboardInterrupt
         stop.set()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}

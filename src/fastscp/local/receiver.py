@@ -3,7 +3,9 @@
 Enters: its options. Leaves: its log records; its exit code. Never: a receiver that outlives the program that started it by its own doing.
 """
 
+import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -81,7 +83,8 @@ class Receiver:
         return code
 
     def kill(self) -> None:
-        """End it at once, if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
+        """End it and its workers at once, whichever of them still run."""
+        # Its session is a process group too.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
