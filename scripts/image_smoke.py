@@ -4,6 +4,7 @@ Enters: buildah, debootstrap and DCMTK, as root on Debian. Leaves: exit 0 where 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -84,29 +85,33 @@ class Container:
         self.log = work / "log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen([*command, self._name, "--", "fastscp", "serve"], stdout=log, stderr=log)
-        self._pid = self._wait_until_ready()
 
-    def _wait_until_ready(self) -> int:
+    def wait_until_ready(self) -> None:
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/readyz", timeout=5):
-                    return self._receiver()
+                    return
             except OSError:
                 time.sleep(0.2)
         raise SystemExit(f"the container is not ready:\n{self.log.read_text()}")
 
-    def _receiver(self) -> int:
-        """The process of ours that is the receiver: the first below buildah that runs Python as the image's user."""
-        waiting = [self._process.pid]
+    def _descendants(self) -> list[int]:
+        """All processes below buildah's and that one itself, parents first."""
+        found, waiting = [], [self._process.pid]
         while waiting:
-            pid = waiting.pop(0)
+            found.append(waiting.pop(0))
             # A child belongs to the thread that started it.
-            children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+            for task in Path(f"/proc/{found[-1]}/task").glob("*/children"):
+                waiting += map(int, task.read_text().split())
+        return found
+
+    def _receiver(self) -> int:
+        """The first of them that runs Python as the image's user: the supervisor."""
+        for pid in self._descendants():
             program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
             if program.endswith(b"/python") and Path(f"/proc/{pid}").stat().st_uid == 10001:
                 return pid
-            waiting += map(int, children)
         raise SystemExit("the receiver does not run as user 10001")
 
     def send(self, count: int) -> subprocess.Popen[bytes]:
@@ -121,12 +126,14 @@ class Container:
         return sum(1 for _ in self.received.rglob("*.dcm"))
 
     def stop(self) -> int:
-        os.kill(self._pid, signal.SIGTERM)
+        os.kill(self._receiver(), signal.SIGTERM)
         return self._process.wait(DEADLINE_S)
 
     def remove(self, work: Path) -> None:
         if self._process.poll() is None:
-            self._process.kill()
+            for pid in reversed(self._descendants()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.wait()
         subprocess.run(buildah(work / "storage", "rm", self._name), check=False, stdout=subprocess.DEVNULL)
 
@@ -139,6 +146,7 @@ def successes(burst: subprocess.Popen[bytes]) -> int:
 def smoke(work: Path) -> None:
     container = Container(work)
     try:
+        container.wait_until_ready()
         bursts = [container.send(50) for _ in range(4)]
         acknowledged = sum(map(successes, bursts))
         assert acknowledged == 200, f"{acknowledged} of 200 were acknowledged"

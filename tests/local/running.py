@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,12 +22,20 @@ from fastscp.batches.objects import Listed
 from fastscp.local.embedded import EmbeddedAws
 from fastscp.local.objects import ACCOUNT_ID
 from fastscp.local.wiring import BATCH_TABLE, DICOM_BUCKET, RESULTS_BUCKET, aws_environment
-from tests.peers.datasets import Made
+from tests.local.support import dicom_file
+from tests.peers.datasets import Made, new_uid
+from tests.peers.encoding import CT_IMAGE
 from tests.peers.server import FastScp, wait_until
 
 KEYS = Keys("")
 IMPORT_WAIT_S = 120.0
 Row = dict[str, Any]
+
+
+def study_file(study: str, series: str, number: int) -> tuple[Made, bytes]:
+    sop = new_uid()
+    content = dicom_file(StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID=sop, InstanceNumber=str(number))
+    return Made(b"", CT_IMAGE, sop, study, series), content
 
 
 class Local:
@@ -142,6 +150,3 @@ class Local:
         assert not result.failed, result.payload
         answer: dict[str, Any] = json.loads(result.payload)
         return answer
-
-
-OpenLocal = Callable[..., Local]

@@ -16,11 +16,10 @@ from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.healthimaging import Limits
 from fastscp.local.healthimaging.limits import RATES, Rate
 from fastscp.local.wiring import DICOM_BUCKET, Pace
-from tests.local.running import KEYS, Local
+from tests.local.running import KEYS, Local, study_file
 from tests.local.support import dicom_file
 from tests.peers.datasets import Made, make, new_uid
 from tests.peers.dcmtk import dcmtk
-from tests.peers.encoding import CT_IMAGE
 from tests.peers.raw_scu import PeerClosed, RawScu
 from tests.peers.server import wait_until
 
@@ -37,15 +36,11 @@ def local() -> Iterator[Local]:
     )
     pace = Pace(starts_per_second=STARTS_PER_SECOND, poll_min_s=1, poll_max_s=1, stuck_after_s=1)
     # The sweeper runs when a test says so. Half of the events come twice, half late.
-    options = EmbeddedOptions(limits=limits, pace=pace, sweep_interval_s=3600, events_twice=0.5, events_late=0.5, events_latest_s=2, seed=1)
+    options = EmbeddedOptions(
+        limits=limits, pace=pace, visibility_s=3, sweep_interval_s=3600, events_twice=0.5, events_late=0.5, events_latest_s=2, seed=1
+    )
     with EmbeddedAws(options) as aws:
         yield Local(aws)
-
-
-def study_file(study: str, series: str, number: int) -> tuple[Made, bytes]:
-    sop = new_uid()
-    content = dicom_file(StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID=sop, InstanceNumber=str(number))
-    return Made(b"", CT_IMAGE, sop, study, series), content
 
 
 @pytest.mark.requires_dcmtk
@@ -163,48 +158,13 @@ def test_a_file_put_into_the_inbox_by_anybody_is_imported(local: Local) -> None:
 
 def test_what_no_function_takes_ends_in_the_dead_letter_queue(local: Local) -> None:
     forged = "0011223344556677-019abcdef012"
-    queue, dead_letters = {"QueueUrl": local.aws.queues.url}, {"QueueUrl": local.aws.queues.dead_letter_url}
-    local.sqs.set_queue_attributes(**queue, Attributes={"VisibilityTimeout": "1"})
     local.s3.put_object(Bucket=DICOM_BUCKET, Key=f"{KEYS.batches}{forged}.json", Body=b'{"version": 1}')
     found: list[str] = []
 
     def dead() -> bool:
-        found.extend(message["Body"] for message in local.sqs.receive_message(**dead_letters).get("Messages", []))
-        return bool(found)
+        answer = local.sqs.receive_message(QueueUrl=local.aws.queues.dead_letter_url)
+        found.extend(message["Body"] for message in answer.get("Messages", []))
+        return any(forged in body for body in found)
 
     wait_until(dead, "the event is in the dead-letter queue", 60)
-    local.sqs.set_queue_attributes(**queue, Attributes={"VisibilityTimeout": "60"})
-    assert forged in found[0]
     assert [job.name for job in local.aws.healthimaging.jobs.newest_first(local.aws.datastore_id) if forged in job.name] == []
-
-
-def test_what_is_kept_in_a_directory_is_there_in_the_next_run(tmp_path: Path) -> None:
-    study, series = new_uid(), new_uid()
-    options = EmbeddedOptions(
-        limits=Limits(submitted_s=0.1, in_progress_s=0.1), sweep_interval_s=3600, data=tmp_path / "data", events_late=0
-    )
-    with EmbeddedAws(options) as aws:
-        local = Local(aws)
-        odd = ["odd/../%2F ü/", "odd", "odd/.", "odd//x%"]
-        for key in odd:
-            aws.objects.write(DICOM_BUCKET, key, key.encode())
-        batch_id = local.put_batch([study_file(study, series, 1)])
-        local.send_event(KEYS.manifest(batch_id))
-        before = local.wait_imported([study], 1)
-        (image_set,) = local.image_sets(study)
-        datastore_id, jobs = aws.datastore_id, aws.healthimaging.jobs.every()
-    with EmbeddedAws(options) as aws:
-        local = Local(aws)
-        assert local.rows([study]) == before
-        assert local.result(before[0])["counts"]["imported"] == 1
-        assert aws.datastore_id == datastore_id
-        assert aws.healthimaging.jobs.every() == jobs
-        assert local.image_sets(study) == [image_set]
-        assert [aws.objects.read(DICOM_BUCKET, key) for key in odd] == [key.encode() for key in odd]
-        # A batch of the same series joins what was there.
-        local.send_event(KEYS.manifest(local.put_batch([study_file(study, series, 2)])))
-        local.wait_imported([study], 2)
-        (image_set,) = local.image_sets(study)
-        assert (image_set.version, len(image_set.instances)) == (2, 2)
-        assert len({job.job_id for job in [*jobs, *aws.healthimaging.jobs.every()]}) == 2
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["current"]

@@ -12,8 +12,7 @@ from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.healthimaging import Limits
 from fastscp.local.healthimaging.limits import RATES, Rate
 from fastscp.local.wiring import Pace
-from tests.local.running import KEYS, Local
-from tests.local.test_end_to_end import study_file
+from tests.local.running import KEYS, Local, study_file
 from tests.peers.datasets import make, new_uid
 from tests.peers.raw_scu import RawScu
 

@@ -36,7 +36,7 @@ Connection = tuple[socket.socket, tuple[str, int]]
 """A connected socket, and the peer's numeric address and port."""
 
 RESERVE_BYTES = 8 << 20
-"""Of the memory budget, for one instance at a time that could not go on otherwise: S3's smallest part (5 MiB) and a segment at either end."""
+"""Of the memory budget, for one instance at a time that cannot go on otherwise: S3's smallest part (5 MiB) and a segment at either end."""
 
 _log = get_logger("association")
 
