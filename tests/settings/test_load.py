@@ -270,8 +270,7 @@ def test_contradictions_name_the_option_that_was_chosen(tmp_path: Path, monkeypa
     assert problem({"config": path}).startswith(f"{path}: put_timeout: ")
     monkeypatch.setenv("FASTSCP_DRAIN_TIMEOUT", "1")
     assert problem({}).startswith("FASTSCP_DRAIN_TIMEOUT: ")
-    assert load_settings({"port": "0", "admin_port": "0", "drain_timeout": "61",
-        "stop_timeout": "119"})[0].port == 0
+    assert load_settings({"port": "0", "admin_port": "0", "drain_timeout": "61", "stop_timeout": "119"})[0].port == 0
 
 
 def test_inspection_tells_all_problems(tmp_path: Path) -> None:
