@@ -61,8 +61,9 @@ def sweep_markers(workflow: Workflow, has_time: Callable[[], bool]) -> Swept:
 def _treat(workflow: Workflow, batch_id: str, listed: Listed, now_s: float, swept: Swept) -> None:
     row = workflow.batches.get(batch_id)
     if row is not None:
-        # Whose import has not been started is looked after by its row.
-        if row["state"] not in LIVE or row["state"] == "IMPORTING":
+        # Whose import has not been started is looked after by its row. The marker of a batch whose manifest was refused stays: nothing
+        # else still says of which study its instances are.
+        if "instanceCount" in row and (row["state"] not in LIVE or row["state"] == "IMPORTING"):
             workflow.dicom.delete(listed.key)
             swept.deleted += 1
         return

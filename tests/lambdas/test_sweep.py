@@ -126,6 +126,15 @@ class TestMarkers:
         world.sweep()
         assert world.keys(KEYS.open) == [KEYS.marker(BATCH_ID)]
 
+    def test_the_marker_of_a_batch_whose_manifest_was_refused_stays(self, world: World) -> None:
+        opened(world)
+        world.put(KEYS.manifest(BATCH_ID), b"{}")
+        world.sweep()
+        assert (world.row()["state"], "instanceCount" in world.row()) == ("FAILED", False)
+        world.clock.sleep(86_400)
+        world.sweep()
+        assert world.keys(KEYS.open) == [KEYS.marker(BATCH_ID)]
+
     def test_a_marker_that_is_none_holds_up_no_other(self, world: World) -> None:
         world.put(KEYS.marker(batch_id(0)), b"{}")
         world.put(f"{KEYS.open}x.json", b"{}")
