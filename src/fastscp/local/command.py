@@ -24,6 +24,8 @@ from fastscp.settings import replace_environment
 OK, FAILED = 0, 1
 STORE = f"s3://{wiring.DICOM_BUCKET}"
 DEMO_TIMEOUT_S = 300.0
+WIDE = 160
+"""Characters in a line for the table of image sets with all its columns."""
 _LOUD = ("warning", "error", "critical")
 
 
@@ -107,7 +109,7 @@ def _demo(console: Console, aws: EmbeddedAws, story: Story, options: LocalOption
     if not ended:
         return False
     console.print()
-    console.print(image_sets_table(aws.client("medical-imaging"), aws.datastore_id))
+    console.print(image_sets_table(aws.client("medical-imaging"), aws.datastore_id, wide=console.width >= WIDE))
     console.print("\nCtrl-C ends it.")
     imported = sum(int(row.get("importedCount", 0)) + int(row.get("warningCount", 0)) for row in story.rows())
     return imported == len(sent)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.box import ROUNDED, SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -132,16 +133,28 @@ def sent_table(sent: Iterable[Sent]) -> Table:
     return table
 
 
-def image_sets_table(medical_imaging: Any, datastore_id: str) -> Table:
-    """All image sets of the data store, as SearchImageSets lists them."""
-    table = Table(title="Image sets", title_justify="left")
-    for heading in ("Modality", "Patient ID", "Study date", "Series Instance UID", "Instances", "Primary", "Version", "Image set"):
+_COLUMNS = {
+    "Modality": "DICOMSeriesModality",
+    "Patient ID": "DICOMPatientId",
+    "Study date": "DICOMStudyDate",
+    "Series Instance UID": "DICOMSeriesInstanceUID",
+    "Instances": "DICOMNumberOfStudyRelatedInstances",
+}
+_WIDE_ONLY = ("Study date", "Series Instance UID")
+
+
+def image_sets_table(medical_imaging: Any, datastore_id: str, *, wide: bool) -> Table:
+    """All image sets of the data store, as SearchImageSets lists them.
+
+    Args:
+        wide: whether there is room for 160 characters; otherwise it is for 80.
+    """
+    headings = [heading for heading in _COLUMNS if wide or heading not in _WIDE_ONLY]
+    table = Table(title="Image sets", title_justify="left", box=ROUNDED if wide else SIMPLE_HEAD, pad_edge=wide)
+    for heading in (*headings, "Primary", "Version", "Image set"):
         table.add_column(heading, justify="right" if heading in ("Instances", "Version") else "left", overflow="fold")
     for page in medical_imaging.get_paginator("search_image_sets").paginate(datastoreId=datastore_id):
         for found in page["imageSetsMetadataSummaries"]:
-            tags = found["DICOMTags"]
-            names = ("DICOMSeriesModality", "DICOMPatientId", "DICOMStudyDate", "DICOMSeriesInstanceUID")
-            cells = [_plain(str(tags.get(name, ""))) for name in names]
-            cells.append(str(tags["DICOMNumberOfStudyRelatedInstances"]))
+            cells = [_plain(str(found["DICOMTags"].get(_COLUMNS[heading], ""))) for heading in headings]
             table.add_row(*map(Text, cells), "yes" if found["isPrimary"] else "no", str(found["version"]), found["imageSetId"])
     return table
