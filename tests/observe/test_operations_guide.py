@@ -9,6 +9,7 @@ import pytest
 
 from fastscp.errors import RefusalReason
 from fastscp.observe import metrics as module
+from fastscp.observe.emf import UNITS
 from fastscp.observe.families import families_of
 from fastscp.observe.metrics import Metrics
 from fastscp.settings import OPTIONS
@@ -68,6 +69,16 @@ def test_every_option_is_listed() -> None:
 def test_every_metric_is_listed() -> None:
     listed = {name for name in first_cells(section("Metrics")) if name.startswith("fastscp_")}
     assert listed == all_metrics()
+
+
+def test_every_metric_in_cloudwatch_is_listed_with_its_unit() -> None:
+    table = section("Metrics").partition("### Metrics in CloudWatch\n")[2].partition("### ")[0]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+    listed: dict[str, str] = {}
+    for row in rows:
+        names, units = re.findall(r"`(\w+)`", row[1]), [unit.strip() for unit in row[2].split(",")]
+        listed |= dict(zip(names, units * len(names) if len(units) == 1 else units, strict=True))
+    assert listed == UNITS
 
 
 @pytest.mark.parametrize(

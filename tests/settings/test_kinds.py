@@ -52,6 +52,8 @@ CHOICE = kinds.choice("red", "blue")
         (kinds.STORE, "s3://bucket/site/a/", StoreTarget("s3", "site/a", "bucket")),
         (kinds.ACCOUNT, "123456789012", "123456789012"),
         (kinds.STORE, "null:", StoreTarget("null", "")),
+        (kinds.NAMESPACE, "fastscp/site-1_a.b#c:d", "fastscp/site-1_a.b#c:d"),
+        (kinds.NAMESPACE, "", ""),
     ],
 )
 def test_taken(kind: Kind, text: str, value: object) -> None:
@@ -95,6 +97,10 @@ def test_taken(kind: Kind, text: str, value: object) -> None:
         (kinds.HOST, "a b", "is not an IP address or host name"),
         (kinds.STORE, "", "'' is not a path"),
         (kinds.STORE, "a\0b", "is not a path"),
+        (kinds.NAMESPACE, "AWS/ECS", "'AWS/ECS' is not a namespace"),
+        (kinds.NAMESPACE, ":a", "is not a namespace"),
+        (kinds.NAMESPACE, "a b", "is not a namespace"),
+        (kinds.NAMESPACE, "n" * 256, "is not a namespace"),
         (kinds.STORE, "null:x", "nothing may follow null:"),
         (kinds.STORE, "file:", "is not file:PATH"),
         (kinds.STORE, "file://host/x", "is not file:PATH"),

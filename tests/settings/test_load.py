@@ -82,6 +82,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "stop_timeout_s": 120.0,
         "log_level": "info",
         "log_format": "auto",
+        "emf_namespace": "",
     }
 
 

@@ -138,6 +138,11 @@ def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = No
     logging.captureWarnings(True)
 
 
+def write_line(line: str) -> None:
+    """Write a line that is no record where the records go: whole, and whatever the level is."""
+    structlog.get_config()["logger_factory"]().msg(line)
+
+
 def _at_level(level: LogLevel) -> type[structlog.typing.FilteringBoundLogger]:
     return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
 

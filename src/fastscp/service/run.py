@@ -14,7 +14,8 @@ from types import FrameType
 import fastscp
 from fastscp.errors import ConfigError
 from fastscp.observe.admin import AdminServer
-from fastscp.observe.families import families_of, merged, text_of
+from fastscp.observe.emf import EmfReporter
+from fastscp.observe.families import Family, families_of, merged, text_of
 from fastscp.observe.health import Health
 from fastscp.observe.log import get_logger, set_level
 from fastscp.observe.metrics import Metrics
@@ -42,18 +43,20 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         address = listening.getsockname()
         pool = stack.enter_context(contextlib.closing(WorkerPool(settings, address[:2])))
         listener = Listener(listening, pool, metrics, settings.associate_timeout_s)
-        admin = AdminServer(
-            settings.admin_host,
-            settings.admin_port,
-            health,
-            lambda: text_of(merged([families_of(metrics.registry), pool.families()])),
-        )
+
+        def families() -> list[Family]:
+            return merged([families_of(metrics.registry), pool.families()])
+
+        admin = AdminServer(settings.admin_host, settings.admin_port, health, lambda: text_of(families()))
         admin.start()
         stack.callback(admin.stop)
         health.ask(pool.reasons_not_ready)
         health.ask(functools.partial(disk_reasons, settings.store))
         signals = stack.enter_context(_signals(pool.kill))
         pool.start()
+        if settings.emf_namespace:
+            # Its last line comes when all workers have ended, and have said what they counted.
+            stack.enter_context(EmfReporter(settings.emf_namespace, families))
         health.watch("listener", listener.is_alive)
         health.watch("workers", pool.is_alive)
         listener.start()

@@ -211,6 +211,15 @@ def _parse_table(text: str) -> str:
     return text
 
 
+def _parse_namespace(text: str) -> str:
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
+    if not re.fullmatch(r"([A-Za-z0-9._/#-][A-Za-z0-9:._/#-]{0,254})?", text) or text.startswith("AWS/"):
+        raise ValueError(
+            f"{_quote(text)} is not a namespace: up to 255 of letters, digits and . - _ / # :, not beginning with AWS/ or a colon"
+        )
+    return text
+
+
 SWITCH = Kind(_parse_yes_no, "", _show_yes_no)
 YES_NO = Kind(_parse_yes_no, "yes|no", _show_yes_no)
 AE_TITLE = Kind(_parse_ae_title, "TITLE")
@@ -222,3 +231,4 @@ STORE = Kind(_parse_store, "STORE")
 ACCOUNT = Kind(_parse_account, "ACCOUNT")
 WORD = Kind(_parse_word, "NAME")
 TABLE = Kind(_parse_table, "TABLE")
+NAMESPACE = Kind(_parse_namespace, "NAME")

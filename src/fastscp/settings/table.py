@@ -240,6 +240,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "How a record is written to stderr: json is one object a line; auto is console on a terminal and json elsewhere.",
         ),
     ] = "auto"
+    emf_namespace: Annotated[
+        str,
+        _D(
+            "emf_namespace",
+            LOG,
+            kinds.NAMESPACE,
+            "Namespace of metrics in CloudWatch, which then are in the log too: a line of the embedded metric format about every minute.",
+            "no such lines",
+        ),
+    ] = ""
 
 
 class Option(msgspec.Struct, frozen=True):
