@@ -7,6 +7,9 @@ INSTALLED := $(VENV)/.installed
 NATIVE_SOURCES := $(wildcard src/fastscp/_ext/*.pyx src/fastscp/_ext/*.pxd src/fastscp/_ext/*.h)
 NATIVE_MODULES := $(patsubst src/fastscp/_ext/%.pyx,fastscp._ext.%,$(wildcard src/fastscp/_ext/*.pyx))
 PYTEST_ARGS ?=
+# Tests wait more than they compute: more at a time than the machine that has least processors.
+JOBS ?= 3
+IN_PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 300
 SOAK_MINUTES ?= 30
 
@@ -52,7 +55,7 @@ stubtest: install
 	MYPYPATH=src $(BIN)/python -m mypy.stubtest --allowlist tests/stubtest_allowlist.txt $(NATIVE_MODULES)
 
 unit: install
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST_ARGS)
 
 # Another build of the native modules has a copy of the sources of its own, so that none of its files is ever taken for a release.
 build-%: install
@@ -70,7 +73,7 @@ UNDER_ASAN = PYTHONPATH=$(CURDIR)/build/asan/src FASTSCP_BUILD=asan PYTHONMALLOC
 
 # tests/conftest.py ends the run where FASTSCP_BUILD is not what was loaded.
 asan: build-asan
-	$(UNDER_ASAN) $(BIN)/python -m pytest tests/native tests/property $(PYTEST_ARGS)
+	$(UNDER_ASAN) $(BIN)/python -m pytest $(IN_PARALLEL) tests/native tests/property $(PYTEST_ARGS)
 
 # From there, because Cython's line tables name the sources relative to where they were built.
 coverage: build-coverage
