@@ -130,11 +130,14 @@ def it_scales_with_load(resolved: Resolved) -> Iterator[str]:
     goals = {}
     for _, policy in of_type(resolved, "AWS::ApplicationAutoScaling::ScalingPolicy"):
         tracked = policy.properties["TargetTrackingScalingPolicyConfiguration"]
-        goals[tracked["PredefinedMetricSpecification"]["PredefinedMetricType"]] = tracked["TargetValue"]
+        predefined, own = tracked.get("PredefinedMetricSpecification"), tracked.get("CustomizedMetricSpecification")
+        goals[predefined["PredefinedMetricType"] if predefined else own["MetricName"]] = tracked["TargetValue"]
+        if own and (own["Namespace"], own["Statistic"]) != (environment(resolved).get("FASTSCP_EMF_NAMESPACE"), "Average"):
+            yield "scaling looks at what no task says of itself"
         if (tracked["ScaleInCooldown"], tracked["ScaleOutCooldown"]) != (60, 60):
             yield "scaling waits"
-    # Beyond a half the memory is over what images and the process may have, so a goal there would never be reached.
-    if goals.get("ECSServiceAverageCPUUtilization") != 50 or not 0 < goals.get("ECSServiceAverageMemoryUtilization", 0) < 50:
+    # At the whole budget a task reads no further: before that others have to be there.
+    if goals.get("ECSServiceAverageCPUUtilization") != 50 or not 0 < goals.get("BudgetUsed", 0) <= 75:
         yield f"scaling aims at {goals}"
 
 
@@ -196,7 +199,7 @@ def the_receiver_takes_its_settings(resolved: Resolved) -> Iterator[str]:
     if settings.port != int(container(resolved)["PortMappings"][0]["ContainerPort"]):
         yield "the receiver listens on another port than the one that is mapped"
     if settings.log_format != "json":
-        yield "the log is not what the metric filters read"
+        yield "the log is not what CloudWatch takes metrics out of"
 
 
 @rule

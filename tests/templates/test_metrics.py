@@ -1,13 +1,17 @@
-"""Every metric that an alarm or the dashboard shows is one that somebody writes: the functions, the receiver's log, or AWS."""
+"""Every metric that an alarm, the dashboard or the scaling looks at is one that somebody writes: functions, receiver, its log, or AWS."""
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from fastscp.batches import Limits
 from fastscp.local.templates import Resolved
-from tests.templates.deployments import deployed, of_type
+from fastscp.observe.emf import SERVICE, UNITS
+from tests.templates.deployments import VARIANTS, deployed, of_type
+from tests.templates.guard_network import environment
 from tests.templates.guard_wiring import metrics_of_alarms
 from tests.templates.running import running
 from tests.templates.test_import import import_everything
@@ -45,13 +49,26 @@ def resolved() -> Resolved:
     return deployed("defaults")
 
 
-def shown(resolved: Resolved) -> set[tuple[str, str]]:
-    """Namespace and name of what the dashboard shows."""
-    found = set()
+def lines_of_the_dashboard(resolved: Resolved) -> Iterator[tuple[str, str, dict[str, str], str]]:
+    """Namespace, name, dimensions and statistic of every line that the dashboard draws."""
     for _, dashboard in of_type(resolved, "AWS::CloudWatch::Dashboard"):
         for widget in json.loads(dashboard.properties["DashboardBody"])["widgets"]:
-            found |= {(metric[0], metric[1]) for metric in widget["properties"]["metrics"]}
-    return found
+            for namespace, name, *more in widget["properties"]["metrics"]:
+                drawn = more.pop() if more and isinstance(more[-1], dict) else {}
+                yield namespace, name, dict(zip(more[::2], more[1::2], strict=True)), drawn.get("stat", widget["properties"]["stat"])
+
+
+def shown(resolved: Resolved) -> set[tuple[str, str]]:
+    """Namespace and name of what the dashboard shows."""
+    return {(namespace, name) for namespace, name, _, _ in lines_of_the_dashboard(resolved)}
+
+
+def of_the_scaling(resolved: Resolved) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Namespace, name and dimensions of what the number of tasks follows, AWS's own apart."""
+    for _, policy in of_type(resolved, "AWS::ApplicationAutoScaling::ScalingPolicy"):
+        own = policy.properties["TargetTrackingScalingPolicyConfiguration"].get("CustomizedMetricSpecification")
+        if own is not None:
+            yield own["Namespace"], own["MetricName"], {one["Name"]: one["Value"] for one in own["Dimensions"]}
 
 
 def of_the_log(resolved: Resolved) -> dict[tuple[str, str], str]:
@@ -93,8 +110,37 @@ def test_what_aws_writes_is_called_as_aws_calls_it(resolved: Resolved) -> None:
     for namespace, name in watched:
         if namespace.startswith("AWS/"):
             assert name in OF_AWS[namespace], f"{namespace} {name}"
-        elif namespace != "fastscp":
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_receiver_writes_what_is_watched(variant: str) -> None:
+    resolved = deployed(variant)
+    written = environment(resolved)["FASTSCP_EMF_NAMESPACE"]
+    drawn = [line[:3] for line in lines_of_the_dashboard(resolved)]
+    watched = [*metrics_of_alarms(resolved), *drawn, *of_the_scaling(resolved)]
+    own = [line for line in watched if line[0] != "fastscp" and not line[0].startswith("AWS/")]
+    for namespace, name, dimensions in own:
+        if name in UNITS:
+            assert (namespace, dimensions) == (written, {"Service": SERVICE}), name
+        else:
             assert (namespace, name) in of_the_log(resolved), f"{namespace} {name}"
+            assert not dimensions
+    assert {"BudgetUsed", "AnswerTime", "OldestBatchAge", "WorkersLost", "StoresFailed"} <= {name for _, name, _ in own}
+
+
+def test_no_metric_is_made_twice(resolved: Resolved) -> None:
+    assert not {name for _, name in of_the_log(resolved)} & set(UNITS)
+
+
+def test_the_dashboard_has_the_percentiles_of_the_acknowledgement(resolved: Resolved) -> None:
+    assert {stat for _, name, _, stat in lines_of_the_dashboard(resolved) if name == "AnswerTime"} == {"p50", "p99"}
+
+
+def test_a_batch_may_be_as_old_as_batches_get(resolved: Resolved) -> None:
+    """Before somebody is woken, it has closed by its age, or its lease has ended and the sweeper has it."""
+    alarm = resolved.resources["Monitoring/BatchesOpenAlarm"].properties
+    assert alarm["MetricName"] == "OldestBatchAge"
+    assert float(alarm["Threshold"]) > Limits().age_s + Limits().lease_s
 
 
 def test_filters_look_for_what_the_receiver_logs(resolved: Resolved) -> None:
