@@ -203,7 +203,7 @@ class Batches:
 
     def _lose(self, batch: Batch) -> None:
         """Leave a batch to the sweeper."""
-        _log.warning("batch_lost", batch=batch.batch_id, instances=len(batch.entries))
+        _log.warning("batch_lost", **batch.facts())
         self._forget(batch)
 
     def _forget(self, batch: Batch) -> None:
@@ -247,7 +247,7 @@ class Batches:
         with self._lock:
             batch.writing = False
             if done:
-                _log.info("batch_closed", batch=batch.batch_id, reason=batch.close_reason, instances=len(batch.entries))
+                _log.info("batch_closed", reason=batch.close_reason, **batch.facts())
                 self._forget(batch)
             else:
                 batch.retry_at_s = self._clock() + self._limits.retry_s

@@ -16,6 +16,10 @@ from fastscp.errors import StoreError
 _study_date = re.compile("[0-9]{8}").fullmatch
 
 
+MOST_ASSOCIATIONS_NAMED = 20
+"""In a record of the log. The marker and the manifest name all."""
+
+
 class Arrival(NamedTuple):
     """An instance and who sends it. The UIDs are key-safe; the AE titles are what the peer said, whatever that is."""
 
@@ -79,6 +83,15 @@ class Batch:
 
     def __post_init__(self) -> None:
         self._active_at_s = self.opened_at_s
+
+    def facts(self) -> dict[str, object]:
+        """What the log says of the batch at its end: how many instances are acknowledged, and who sent them."""
+        return {
+            "batch": self.batch_id,
+            "instances": len(self.entries),
+            "associations": sorted(self.association_ids)[:MOST_ASSOCIATIONS_NAMED],
+            "association_count": len(self.association_ids),
+        }
 
     def why_not(self, arrival: Arrival, key: str, size_bytes: int, now_s: float) -> CloseReason | None:
         """Why this batch must close rather than take an instance; None where it takes it.

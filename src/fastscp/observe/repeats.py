@@ -1,6 +1,6 @@
 """Records that repeat: the first ones of each minute are written, of the others the number.
 
-Enters: records that are about to be written. Leaves: the same, or none. Never: a record dropped that somebody counts.
+Enters: records that are about to be written. Leaves: the same, or none. Never: one dropped that alone knows what it says.
 """
 
 import threading
@@ -13,8 +13,8 @@ WINDOW_S = 60.0
 MOST_IN_A_WINDOW = 20
 LIMITED_LEVELS = frozenset({"warning", "error"})
 
-COUNTED = frozenset({"association_rejected", "instance_refused"})
-"""Metrics are made of these records where the log goes to CloudWatch."""
+UNLIMITED = frozenset({"association_rejected", "instance_refused"})
+"""Each of these names somebody who was turned away, or an instance that is not stored: nothing else does."""
 
 
 class _Window:
@@ -46,7 +46,7 @@ class Repeats:
     def __call__(self, _logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Pass a record on. Raises structlog.DropEvent where it is one too many."""
         event = record.get("event")
-        if method not in LIMITED_LEVELS or event in COUNTED or not isinstance(event, str):
+        if method not in LIMITED_LEVELS or event in UNLIMITED or not isinstance(event, str):
             return record
         now_s = self._clock()
         with self._lock:
