@@ -108,8 +108,9 @@ class Running:
 
     def accept(self, client_socket: socket.socket, peer: tuple[str, int]) -> None:
         """See `Door.accept`."""
-        send_connection(self._channel, client_socket, peer)
+        # Before it can have ended.
         self._handed_count += 1
+        send_connection(self._channel, client_socket, peer)
         client_socket.close()
 
     def __enter__(self) -> Running:
