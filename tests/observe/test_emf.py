@@ -155,23 +155,6 @@ def test_the_distribution_has_every_bucket() -> None:
     assert answered["Counts"] == [*range(1, len(BUCKETS_S)), len(BUCKETS_S) + 1]
 
 
-def test_a_worker_that_is_missing_for_a_moment_is_not_counted_twice() -> None:
-    receiver = Receiver(workers=2)
-    first, second = receiver.metrics
-    for _ in range(3):
-        store(first, 1, 0.002)
-        store(second, 1, 40.0)
-    assert receiver.line()["Instances"] == 6
-    store(first, 1, 0.002)
-    without_the_second = receiver.line(families_of(first.registry))
-    assert without_the_second["Instances"] == 0
-    assert without_the_second["AnswerTime"]["Counts"] == [1]
-    store(second, 1, 40.0)
-    line = receiver.line()
-    assert line["Instances"] == 2
-    assert (line["AnswerTime"]["Values"], line["AnswerTime"]["Counts"]) == ([60.0], [1])
-
-
 def test_once_all_have_ended_only_counts_are_told() -> None:
     receiver = Receiver()
     store(receiver.metrics[0], 5, 0.1)

@@ -217,6 +217,37 @@ def test_a_worker_that_is_told_to_end_drains_and_is_replaced(tmp_path: Path) -> 
         assert server.stop() == 0
 
 
+def test_no_counter_falls_while_workers_end(tmp_path: Path) -> None:
+    stored = 'fastscp_instances_total{status="0000"}'
+    with FastScp(tmp_path / "received", "--workers", "2") as server:
+        with RawScu(server.port) as first, RawScu(server.port) as second:
+            for scu in (first, second):
+                scu.associate()
+                for _ in range(20):
+                    store(scu)
+                scu.release()
+        seen, ended = [server.metrics()[stored]], threading.Event()
+
+        def scrape() -> None:
+            while not ended.is_set():
+                seen.append(server.metrics()[stored])
+
+        scraper = threading.Thread(target=scrape)
+        scraper.start()
+        try:
+            for _ in range(3):
+                before = workers(server)
+                for pid in before:
+                    os.kill(pid, signal.SIGTERM)
+                wait_until(lambda before=before: not set(before) & set(workers(server)) and is_ready(server), "both are replaced")  # type: ignore[misc]
+        finally:
+            ended.set()
+            scraper.join()
+        assert seen[0] == 40
+        assert set(seen) == {40}
+        assert server.stop() == 0
+
+
 def test_all_workers_die_under_fire_and_what_was_acknowledged_is_there(tmp_path: Path) -> None:
     acknowledged: list[list[Made]] = [[] for _ in range(4)]
     with FastScp(tmp_path / "received", "--workers", "2") as server:

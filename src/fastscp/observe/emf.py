@@ -83,7 +83,7 @@ class EmfLines:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._largest: dict[tuple[str, ...], float] = {}
+        self._before: dict[tuple[str, ...], float] = {}
 
     def line(self, families: Iterable[Family], now_s: float) -> str:
         """A JSON object.
@@ -111,10 +111,8 @@ class EmfLines:
         return msgspec.json.encode(document | values).decode()
 
     def _growth(self, series: tuple[str, ...], value: float) -> float:
-        # What a worker counted that has just ended may be missing for a moment. It is not growth when it comes back.
-        before = self._largest.get(series, 0.0)
-        self._largest[series] = max(before, value)
-        return max(0.0, value - before)
+        before, self._before[series] = self._before.get(series, 0.0), value
+        return value - before
 
     def _distribution(self, buckets: list[Sample]) -> dict[str, object]:
         """Values and how often each came, in the form that AWS's exporter for OpenTelemetry writes; empty where none came."""

@@ -15,6 +15,7 @@ import msgspec
 from fastscp.errors import FastScpError
 from fastscp.observe.families import Family, merged, only_counts
 from fastscp.observe.log import get_logger
+from fastscp.service.handover import Report
 from fastscp.service.process import WorkerProcess
 from fastscp.service.slots import SlotTable
 from fastscp.settings import Settings
@@ -54,8 +55,9 @@ class WorkerPool:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._workers: dict[int, WorkerProcess] = {}
+        self._counting = threading.Lock()
         self._ended: list[Family] = []
-        """What workers counted that have ended."""
+        """What workers counted that have ended. Under `_counting`, so that it is never in two places, or in none."""
         self._unclean_count = 0
         self._has_started = False
         self._threads = [
@@ -115,7 +117,8 @@ class WorkerPool:
     def families(self) -> list[Family]:
         """What all workers count, those that have ended included."""
         workers = self._ask()
-        return merged([self._ended, *(worker.report.families for worker in workers if worker.state != "ended")])
+        with self._counting:
+            return merged([self._ended, *(worker.report.families for worker in workers)])
 
     def reload(self, settings: Settings) -> None:
         """Go by these settings: workers that there are, and those that are yet to come."""
@@ -197,7 +200,9 @@ class WorkerPool:
     def _after(self, worker: WorkerProcess, code: int) -> None:
         lost_count = worker.load
         # Its last report: what it counted after that nobody knows, unless it ended by itself, with a report.
-        self._ended = merged([self._ended, only_counts(worker.report.families)])
+        with self._counting:
+            self._ended = merged([self._ended, only_counts(worker.report.families)])
+            worker.report = Report(0, [], {})
         self._slots.reset(worker.index)
         if code == 0:
             if not self._stopping.is_set():

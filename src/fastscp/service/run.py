@@ -8,8 +8,7 @@ import functools
 import queue
 import resource
 import signal
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 
 import fastscp
 from fastscp.errors import ConfigError
@@ -22,7 +21,10 @@ from fastscp.observe.metrics import Metrics
 from fastscp.service.disk import disk_reasons
 from fastscp.service.listener import Listener, bind
 from fastscp.service.pool import WorkerPool
+from fastscp.service.signals import block, end_by, watch
 from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings, change
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = get_logger("service")
 
@@ -34,6 +36,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         read_settings: reads them anew, on SIGHUP; may raise ConfigError.
     Raises ConfigError where the settings cannot be carried out.
     """
+    block(_SIGNALS)
     _raise_descriptor_limit()
     metrics = Metrics(fastscp.__version__)
     health = Health()
@@ -52,7 +55,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings]) -> int:
         stack.callback(admin.stop)
         health.ask(pool.reasons_not_ready)
         health.ask(functools.partial(disk_reasons, settings.store))
-        signals = stack.enter_context(_signals(pool.kill))
+        signals = _signals(pool.kill)
         pool.start()
         if settings.emf_namespace:
             # Its last line comes when all workers have ended, and have said what they counted.
@@ -98,28 +101,22 @@ def _reload(settings: Settings, read_settings: Callable[[], Settings], pool: Wor
     return changed.settings
 
 
-@contextlib.contextmanager
-def _signals(insist: Callable[[], None]) -> Iterator["queue.SimpleQueue[int]"]:
+def _signals(insist: Callable[[], None]) -> "queue.SimpleQueue[int]":
     """The signals that come, as they come; a second one to stop ends the process."""
     received: queue.SimpleQueue[int] = queue.SimpleQueue()
     stopping = False
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+    def on_signal(number: int) -> None:
         nonlocal stopping
         if stopping and number != signal.SIGHUP:
             # Somebody insists. What is acknowledged is committed; what is not, the peer sends again.
             insist()
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            end_by(number)
         stopping = stopping or number != signal.SIGHUP
         received.put(number)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    watch(_SIGNALS, on_signal)
+    return received
 
 
 def _raise_descriptor_limit() -> None:

@@ -23,6 +23,7 @@ from fastscp.observe.health import Health
 from fastscp.observe.metrics import Metrics
 from fastscp.receive import S3Store, open_store
 from fastscp.service.handover import Ask, Draining, MessageChannel, NoDescriptorLeft, Ready, Reload, Report, Unusable, receive_connection
+from fastscp.service.signals import block, end_by, watch
 from fastscp.service.slots import SlotTable, WorkerSlots
 from fastscp.settings import ABORT_GRACE_S, EXIT_GRACE_S, Settings
 from fastscp.stores import Store
@@ -83,13 +84,17 @@ def _answer(messages: MessageChannel, metrics: Metrics, health: Health, acceptor
 
 
 def _drain_on_signals(messages: MessageChannel) -> None:
-    def on_signal(number: int, _frame: object) -> None:
-        # Somebody wants this one process to end, or the whole group. The supervisor then hands nothing over any more.
-        signal.signal(number, signal.SIG_DFL)
-        # Not from here: who was interrupted may be sending.
-        threading.Thread(target=messages.send, args=(Draining(),), daemon=True).start()
+    told = False
 
-    signal.signal(signal.SIGTERM, on_signal)
+    def on_signal(number: int) -> None:
+        nonlocal told
+        if told:
+            end_by(number)
+        told = True
+        # Somebody wants this one process to end, or the whole group. The supervisor then hands nothing over any more.
+        messages.send(Draining())
+
+    watch({signal.SIGTERM}, on_signal)
 
 
 def _drain(settings: Settings, acceptor: Acceptor) -> int:
@@ -120,8 +125,7 @@ def main(arguments: list[str]) -> int:
         arguments: its index, then descriptors: of the channel for connections, of that for messages, of the table of slots.
     """
     # Ctrl-C on a terminal reaches every process of it, and SIGHUP may: the supervisor decides what they mean.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    block((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     index, channel_fd, messages_fd, slots_fd = map(int, arguments)
     connection = pipes.Connection(messages_fd)
     settings, local_address = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
