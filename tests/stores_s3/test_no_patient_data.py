@@ -6,84 +6,70 @@ object's metadata, a marker, a manifest or an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.peers import encoding as enc
-from tests.peers.datasets import Made, element, make
+from tests.peers.datasets import make
 from tests.peers.encoding import Context
+from tests.peers.names import (
+    CONTEXTS,
+    EXTRA,
+    NAME,
+    SCRIPTS,
+    VERIFICATION,
+    Script,
+    Sent,
+    assert_nameless,
+    bad_instances,
+    good_instances,
+    large_instances,
+    named,
+)
 from tests.peers.raw_scu import Aborted, PeerClosed, RawScu
 from tests.peers.server import FastScp, serve_options, wait_until
 from tests.stores_s3.s3_server import S3Server
 
-NAME = "Zorglub^Quentin"
-WORDS = ("zorglub", "quentin")
-TEXT_VRS = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT", "UN")
-VERIFICATION_CONTEXT, FIND_CONTEXT = 3, 5
-CONTEXTS = [
-    Context(1, enc.CT_IMAGE),
-    Context(VERIFICATION_CONTEXT, enc.VERIFICATION),
-    Context(7, enc.CT_IMAGE, (enc.DEFLATED_LE,)),
-    Context(9, enc.CT_IMAGE, (enc.IMPLICIT_LE,)),
-]
+STUDY = "1.2.826.0.1.3680043.10.9999.1000000"
+MOVE_ORIGINATOR, FIND_RQ = 0x00001030, 0x0020
 
 
-def named(count: int = 1) -> bytes:
-    value = "\\".join([NAME] * count).encode()
-    return value + b" " * (len(value) % 2)
-
-
-# Of every kind of text, before the identifiers, between and behind them.
-EXTRA = [
-    (group << 16 | 0x1000 + number, vr, named(1 + number % 3))
-    for group in (0x0009, 0x0010, 0x0011, 0x0021)
-    for number, vr in enumerate(TEXT_VRS)
-] + [(0x00100010, "PN", named()), (0x00100020, "LO", named()), (0x00081030, "LO", named()), (0x00200010, "SH", named())]
-
-
-def instances() -> list[tuple[int, Made, bytes]]:
-    """(presentation context, what the command says, data set): one that is stored, and one for each reason not to store it."""
-    good = make(extra=EXTRA)
-    deflated = make(extra=EXTRA, deflated=True)
-    implicit = make(extra=EXTRA, explicit=False)
-    made = [(1, good, good.data_set), (7, deflated, deflated.data_set), (9, implicit, implicit.data_set)]
-    for lacking in ("study", "series", "sop_instance", "sop_class"):
-        wrong = make(extra=EXTRA, **{lacking: None})
-        made.append((1, good, wrong.data_set))
-        # A name where a UID belongs.
-        wrong = make(extra=EXTRA, **{lacking: NAME})
-        made.append((1, good, wrong.data_set))
-    made.append((1, Made(good.data_set, enc.CT_IMAGE, NAME, good.study, good.series), make(sop_instance=NAME, extra=EXTRA).data_set))
-    made.append((1, Made(good.data_set, NAME, good.sop_instance, good.study, good.series), good.data_set))
-    # A date that is none, a head that cannot be read, one that is cut inside a name.
-    dated = make(extra=EXTRA)
-    made.append((1, dated, dated.data_set.replace(b"20260102", named()[:8])))
-    made.append((1, good, named() * 40))
-    made.append((1, good, good.data_set[: good.data_set.index(named()) + 5]))
-    made.append((7, good, named() * 40))
-    made.append((9, good, named() * 40))
-    made.append((1, good, element(0x00080008, "CS", named(), length=60000) + good.data_set))
-    made.append((1, good, b""))
-    spilled = make(extra=EXTRA, pixel_bytes=9 << 20)
-    made.append((1, spilled, spilled.data_set))
-    made.append((1, spilled, named() * (9 << 16)))
-    return made
-
-
-def send_everything(server: FastScp) -> list[str]:
-    """All instances, and messages that are none. Returns what the receiver said."""
+def send(server: FastScp, instances: Sequence[Sent]) -> list[str]:
+    """Each over an association of its own. Returns what the receiver said."""
     said = []
-    for context_id, command, data_set in instances():
+    for context_id, command, data_set in instances:
         with RawScu(server.port) as scu, suppress(Aborted, PeerClosed, OSError):
             scu.associate(CONTEXTS)
-            answer = scu.store(command.sop_class, command.sop_instance, data_set, context_id=context_id)
-            said.append(f"{answer.status:04X} {answer.comment} {answer.offending_elements}")
+            answer = scu.store(command.sop_class, command.sop_instance, data_set, context_id=context_id, data_pdv_bytes=60_000)
+            # What the command named comes back in the response: PS3.7 table 9.3-2.
+            own = {tag: value for tag, value in answer.elements.items() if tag not in (enc.AFFECTED_SOP_CLASS, enc.AFFECTED_SOP_INSTANCE)}
+            said.append(f"{answer.status:04X} {own}")
             scu.release()
+    return said
+
+
+def send_nonsense(server: FastScp) -> None:
+    """Messages that are none, breaks in the middle, and other services' messages."""
     good = make(extra=EXTRA)
-    stream = b"".join(enc.message_pdus(1, enc.store_command(good.sop_class, good.sop_instance), good.data_set))
+    command = enc.store_command(good.sop_class, good.sop_instance)
+    stream = b"".join(enc.message_pdus(1, command, good.data_set))
+    find = enc.command_set(
+        [
+            (enc.AFFECTED_SOP_CLASS, named()),
+            (enc.COMMAND_FIELD, enc.ushort(FIND_RQ)),
+            (enc.MESSAGE_ID, enc.ushort(1)),
+            (enc.DATA_SET_TYPE, enc.ushort(0)),
+        ]
+    )
+    odd = command + enc.command_set([(MOVE_ORIGINATOR, named())])[12:]
     broken = [
         stream[: stream.index(named()) + 7],
         stream + named() * 3,
@@ -92,7 +78,11 @@ def send_everything(server: FastScp) -> list[str]:
         enc.pdu(
             enc.P_DATA, enc.pdv(1, enc.command_set([(0x00000100, enc.ushort(0x0020)), (0x00000002, named())]), command=True, last=True)
         ),
-        b"".join(enc.message_pdus(VERIFICATION_CONTEXT, enc.store_command(good.sop_class, good.sop_instance), good.data_set)),
+        b"".join(enc.message_pdus(VERIFICATION, command, good.data_set)),
+        b"".join(enc.message_pdus(VERIFICATION, find, good.data_set)),
+        b"".join(enc.message_pdus(1, find, good.data_set)),
+        b"".join(enc.message_pdus(1, odd, good.data_set)),
+        *(enc.pdu(enc.P_DATA, enc.pdv(1, named(9, script), command=True, last=True)) for script in SCRIPTS),
     ]
     for bytes_ in broken:
         with RawScu(server.port) as scu, suppress(Aborted, PeerClosed, OSError):
@@ -100,18 +90,28 @@ def send_everything(server: FastScp) -> list[str]:
             scu.send(bytes_)
             scu.half_close()
             scu.wait_closed()
-    for first in (named() * 5, enc.associate_rq([Context(1, NAME)]), enc.associate_rq([Context(1, enc.CT_IMAGE, (NAME,))])):
+    requests = (
+        *(named(5, script) for script in SCRIPTS),
+        enc.associate_rq([Context(1, NAME)]),
+        enc.associate_rq([Context(1, enc.CT_IMAGE, (NAME,))]),
+        enc.associate_rq([Context(1, enc.CT_IMAGE)], application_context=NAME),
+        enc.associate_rq([Context(1, enc.CT_IMAGE)], user_items=enc.item(0x55, named()) + enc.item(0x58, b"\x02\x01" + named())),
+    )
+    for first in requests:
         with RawScu(server.port) as scu, suppress(Aborted, PeerClosed, OSError):
             scu.send(first)
             scu.half_close()
             scu.wait_closed()
-    return said
 
 
-def assert_nameless(what: str, text: str) -> None:
-    for word in WORDS:
-        at = text.lower().find(word)
-        assert at < 0, f"in {what}: {text[max(0, at - 300) : at + 100]!r}"
+def statuses(said: Sequence[str]) -> Counter[str]:
+    return Counter(answer[:4] for answer in said)
+
+
+def assert_told_nothing(server: FastScp, answered: str, said: Sequence[str]) -> None:
+    assert_nameless("the log", server.log_text())
+    assert_nameless("what the admin port says", answered)
+    assert_nameless("the answers", "\n".join(said))
 
 
 @pytest.fixture
@@ -120,32 +120,34 @@ def s3() -> Iterator[S3Server]:
         yield server
 
 
-def test_the_name_is_looked_for_where_it_is(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError):
-        assert_nameless("a data set", make(extra=EXTRA).data_set.decode("latin-1"))
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.terms)
+def test_a_name_is_found_where_it_is(script: Script) -> None:
+    value, name = script.value, script.name
+    plain = [name, ascii(name), json.dumps(name), quote(name), value.decode("latin-1"), repr(b"PN " + value), value.hex()]
+    for written in [*plain, *(base64.b64encode(b"x" * n + value + b"y").decode() for n in range(3))]:
+        with pytest.raises(AssertionError):
+            assert_nameless("a data set", written)
 
 
-def test_with_the_file_store(tmp_path: Path) -> None:
-    options = serve_options(log_level="debug", workers=1, spill_threshold=2**20, progress_timeout=2)
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_with_the_file_store(tmp_path: Path, log_format: str) -> None:
+    options = serve_options(log_level="debug", workers=1, spill_threshold=2**20, progress_timeout=2, emf_namespace="fastscp/site")
     with FastScp(tmp_path / "received", *options) as server:
-        said = send_everything(server)
-        assert len([answer for answer in said if answer.startswith("0000")]) == 5
-        assert {answer[:4] for answer in said} == {"0000", "A900", "C000"}
-        metrics = server.get("/metrics")[1]
-        # A store that fails.
-        for directory in (tmp_path / "received").iterdir():
-            if directory.name != ".incoming":
-                for series in directory.iterdir():
-                    for file in series.iterdir():
-                        file.unlink()
-                        file.mkdir()
-        send_everything(server)
+        good, bad, large = good_instances(STUDY), bad_instances(), large_instances(STUDY)
+        said = send(server, [*good, *bad, *large])
+        assert statuses(said)["0000"] == len(good) + 1
+        assert statuses(said).keys() == {"0000", "A900", "C000"}
+        send_nonsense(server)
+        # A store that fails: where the study's directory was, there is none.
+        shutil.rmtree(server.store / STUDY)
+        (server.store / STUDY).touch()
+        failed = send(server, [*good_instances(STUDY), *large_instances(STUDY)])
+        assert statuses(failed)["A700"] == len(good) + 1
+        answered = server.get("/metrics")[1] + server.get("/readyz")[1]
         assert server.stop() == 0
-        assert_nameless("the log", server.log_text())
-        assert_nameless("the metrics", metrics)
-        assert_nameless("the answers", repr(said))
+        assert_told_nothing(server, answered, [*said, *failed])
         assert_nameless("the file names", "\n".join(map(str, tmp_path.rglob("*"))))
-        assert len(server.records) > 40
+        assert len(server.events("association_ended")) >= len(said) + len(failed)
 
 
 @pytest.mark.parametrize(
@@ -157,18 +159,21 @@ def test_with_the_s3_store(s3: S3Server, faults: list[str]) -> None:
         server = stack.enter_context(FastScp("s3://bucket/site", *options, environment={"AWS_ENDPOINT_URL_S3": s3.url}))
         for operation in ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"):
             s3.faults[operation].extend(faults)
-        said = send_everything(server)
-        metrics = server.get("/metrics")[1] + server.get("/readyz")[1]
+        good = good_instances()
+        said = send(server, [*good, *bad_instances(), *large_instances()])
+        assert statuses(said)["0000"] == len(good) + 1 if not faults else statuses(said)["A700"] > 0
+        send_nonsense(server)
+        answered = server.get("/metrics")[1] + server.get("/readyz")[1]
         for pending in s3.faults.values():
             pending.clear()
         server.stop()
-        assert_nameless("the log", server.log_text())
-        assert_nameless("the metrics", metrics)
-        assert_nameless("the answers", repr(said))
+        assert_told_nothing(server, answered, said)
+        assert_nameless("a request to S3", repr([headers for _, headers in s3.requests]))
         wait_until(lambda: bool(s3.objects), "there are objects")
         for key, stored in s3.objects.items():
             assert_nameless("a key", key)
             assert_nameless("the metadata", repr(stored.headers))
             if not key.endswith(".dcm"):
                 assert_nameless(f"the object {key}", stored.body.decode())
+        assert {key.split("/")[1] for key in s3.objects} >= {"instances", "open", "batches"}
         assert any(NAME.encode() in stored.body for stored in s3.objects.values())
