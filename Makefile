@@ -12,17 +12,19 @@ JOBS ?= 3
 IN_PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 300
 SOAK_MINUTES ?= 30
+CHECKOV := 3.3.30
+ASL_VALIDATOR := 4.0.0
 
 # What a developer's shell may have set would choose another package than the one under test.
 unexport PYTHONPATH
 unexport FASTSCP_BUILD
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint stubtest unit asan coverage bench fuzz soak package deploy diagram check-templates check-image clean
+.PHONY: help install run test lint stubtest unit asan coverage bench fuzz soak package deploy diagram check-templates check-state-machine check-image clean
 
 help:
 	@echo "make run       receive and import sample images on port 11112, with an embedded AWS, until Ctrl-C"
-	@echo "make test      lint, stub check and all tests"
+	@echo "make test      lint, stub check, checkov and asl-validator, and all tests"
 	@echo "make asan      native and property tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make coverage  all tests with line coverage of Python and Cython"
 	@echo "make bench     benchmarks against other receivers, with a table"
@@ -30,7 +32,7 @@ help:
 	@echo "make soak      a receiver with churn, faults and workers that end, for SOAK_MINUTES: does anything grow?"
 	@echo "make package   what is deployed: functions, templates, state machine; offline, the same bytes from the same sources"
 	@echo "make deploy    STACK=... REGION=... [PARAMS=file.json]: image, artefacts and stack, with the AWS CLI and Docker"
-	@echo "make check-templates, make check-image   checkov and asl-validator; the image, built and run without Docker"
+	@echo "make check-image   the image, built and run without Docker"
 	@echo "make lint      ruff and mypy;  make clean  remove all that was built"
 
 install: $(INSTALLED)
@@ -43,7 +45,7 @@ $(INSTALLED): pyproject.toml setup.py $(NATIVE_SOURCES)
 run: install
 	$(BIN)/fastscp local --demo
 
-test: lint stubtest unit
+test: lint stubtest check-templates unit
 
 lint: install
 	$(BIN)/ruff check .
@@ -102,12 +104,23 @@ deploy: package
 diagram: install
 	$(BIN)/python scripts/diagram.py
 
-# Half a minute, and tools with dependencies of their own: a venv for one, Node.js for the other.
-check-templates:
-	test -x build/checkov/bin/checkov || ($(PYTHON) -m venv build/checkov && build/checkov/bin/pip install --quiet 'checkov>=3.3,<4')
+# Checkers with dependencies of their own: a venv for one, Node.js for the other. Installed once (under a minute), then seconds.
+check-templates: build/checkov/$(CHECKOV)
 	build/checkov/bin/checkov --config-file cfn/rules/checkov.yaml
-	test -x build/asl-validator/node_modules/.bin/asl-validator || npm install --silent --no-audit --no-fund --prefix build/asl-validator asl-validator@4
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory check-state-machine; \
+	else echo "npm is not here: asl-validator has not seen the state machine (statelint has, in the tests)" >&2; fi
+
+check-state-machine: build/asl-validator/$(ASL_VALIDATOR)
 	build/asl-validator/node_modules/.bin/asl-validator --json-path cfn/statemachine/import.asl.json
+
+build/checkov/$(CHECKOV):
+	$(PYTHON) -m venv --clear build/checkov
+	build/checkov/bin/pip install --quiet --disable-pip-version-check --no-compile checkov==$(CHECKOV)
+	touch $@
+
+build/asl-validator/$(ASL_VALIDATOR):
+	npm install --silent --no-audit --no-fund --prefix build/asl-validator asl-validator@$(ASL_VALIDATOR)
+	touch $@
 
 # As root on Debian, with buildah, debootstrap and DCMTK; minutes.
 check-image: install
