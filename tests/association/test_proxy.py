@@ -6,10 +6,14 @@ Never: an address believed of who is not trusted, a byte of the association lost
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,6 +23,8 @@ from tests.association.inprocess import Running, eventually, local_pair, nothing
 from tests.peers import encoding as enc
 from tests.peers.datasets import make
 from tests.peers.raw_scu import PeerClosed, RawScu, Rejected
+
+Address = tuple[str, int]
 
 PEER = ("192.0.2.1", 4242)
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -41,17 +47,39 @@ LOCAL = SIGNATURE + struct.pack("!BBH", 0x20, 0, 0)
 """As a load balancer sends it for its own checks."""
 
 
-def read(*pieces: bytes, end: bool = False, timeout_s: float = 30.0) -> tuple[tuple[str, int], bytes]:
+class InPieces(socket.socket):
+    """Gives out a byte at a time, as if each had come in a segment of its own."""
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        return super().recv(min(size, 1), flags)
+
+
+def read(sent: bytes, *, end: bool = False, timeout_s: float = 30.0, kind: type[socket.socket] = socket.socket) -> tuple[Address, bytes]:
     """What is read of a connection with these bytes, and what is left of them."""
-    ours, theirs = local_pair()
-    with ours, theirs:
-        for piece in pieces:
-            theirs.sendall(piece)
+    left, theirs = local_pair()
+    with kind(fileno=left.detach()) as ours, theirs:
+        theirs.sendall(sent)
         if end:
             theirs.shutdown(socket.SHUT_WR)
         address = read_client_address(ours, PEER, timeout_s)
         assert ours.gettimeout() is None
-        return address, ours.recv(4096)
+        return address, socket.socket.recv(ours, 4096)
+
+
+def read_when_it_comes(*pieces: bytes) -> tuple[Address, bytes]:
+    """The same, with each piece sent when the one before has been read."""
+    ours, theirs = local_pair()
+    with ours, theirs, ThreadPoolExecutor(1) as reader:
+        address = reader.submit(read_client_address, ours, PEER, 30.0)
+        for piece in pieces:
+            theirs.sendall(piece)
+            # The first byte behind the header is looked at, and stays.
+            eventually(lambda: address.done() or not unread_bytes(ours), "it is read")
+        return address.result(30), ours.recv(4096)
+
+
+def unread_bytes(connected: socket.socket) -> int:
+    return int.from_bytes(fcntl.ioctl(connected, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @pytest.mark.parametrize(
@@ -61,16 +89,36 @@ def read(*pieces: bytes, end: bool = False, timeout_s: float = 30.0) -> tuple[tu
         (header("2001:db8::7", 1), ("2001:db8::7", 1)),
         (header("::ffff:203.0.113.9"), ("203.0.113.9", 50123)),
         (header(tlv=b"\x04\x00\x05abcde" + b"\xea\x00\x10" + bytes(16)), ("203.0.113.9", 50123)),
+        (header(tlv=b"\x04\xff\xff"), ("203.0.113.9", 50123)),
         (header(command=0), PEER),
+        (SIGNATURE + struct.pack("!BBH", 0x20, 0x31, 216) + bytes(216), PEER),
         (LOCAL, PEER),
         (SIGNATURE + struct.pack("!BBH", 0x20, 0x11, 12) + bytes(12), PEER),
         (SIGNATURE + struct.pack("!BBH", 0x21, 0, 3) + bytes(3), PEER),
     ],
-    ids=["ipv4", "ipv6", "mapped", "additions", "local with addresses", "local", "local, padded", "unspecified"],
+    ids=[
+        "ipv4",
+        "ipv6",
+        "mapped",
+        "additions",
+        "additions that are none",
+        "local with addresses",
+        "local, unix",
+        "local",
+        "local, padded",
+        "unspecified",
+    ],
 )
 def test_a_header_is_read_and_nothing_behind_it(sent: bytes, expected: tuple[str, int]) -> None:
     assert read(sent + b"\x01rest") == (expected, b"\x01rest")
-    assert read(*(bytes([byte]) for byte in sent), b"\x01rest") == (expected, b"\x01rest")
+    assert read(sent + b"\x01rest", kind=InPieces) == (expected, b"\x01rest")
+
+
+@pytest.mark.parametrize("sent", [header(), header("2001:db8::7", tlv=b"\x04\x00\x05abcde"), LOCAL], ids=["ipv4", "ipv6", "local"])
+def test_a_header_that_comes_in_two_segments(sent: bytes) -> None:
+    whole = read(sent + b"\x01rest")
+    for at in range(1, len(sent) + 1):
+        assert read_when_it_comes(sent[:at], sent[at:] + b"\x01rest") == whole, at
 
 
 @pytest.mark.parametrize(
@@ -105,6 +153,19 @@ def test_an_end_inside_the_header(length: int) -> None:
 def test_an_end_after_the_header_is_a_check(sent: bytes) -> None:
     with pytest.raises(NothingFollows):
         read(sent, end=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"), [(LOCAL, NothingFollows), (header(), NothingFollows), (b"", NothingFollows), (header()[:20], ProxyHeaderError)]
+)
+def test_a_reset_is_an_end(sent: bytes, expected: type[Exception]) -> None:
+    ours, theirs = local_pair()
+    with ours:
+        theirs.sendall(sent)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        with pytest.raises(expected):
+            read_client_address(ours, PEER, 30.0)
 
 
 @pytest.mark.parametrize("sent", [b"", header()[:5], header()])
@@ -143,12 +204,14 @@ def test_the_clients_address_is_the_one_that_counts() -> None:
         receiver.wait_none_left()
 
 
-def test_checks_leave_no_trace_but_a_count(caplog: pytest.LogCaptureFixture) -> None:
+def test_checks_leave_no_trace_but_a_count() -> None:
+    """What is in the log of a process: tests/service_process/test_log_of_connections.py."""
     with running() as receiver:
         for first in (LOCAL, header()):
             connect(receiver, first).close()
+            connect(receiver, first).reset()
         receiver.connect().close()
-        eventually(lambda: receiver.sample("fastscp_connections_total", result="empty") == 3, "they are counted")
+        eventually(lambda: receiver.sample("fastscp_connections_total", result="empty") == 5, "they are counted")
         receiver.wait_none_left()
         assert receiver.sample("fastscp_connections_total", result="garbage") == 0
 

@@ -27,7 +27,7 @@ class ProxyHeaderError(Exception):
 
 
 class NothingFollows(Exception):
-    """The connection ended after the header, or without a byte: a check of the load balancer's."""
+    """The connection ended after the header, or without a byte, in whatever way: a check of the load balancer's."""
 
 
 def read_client_address(client_socket: socket.socket, peer: tuple[str, int], timeout_s: float) -> tuple[str, int]:
@@ -65,18 +65,23 @@ def _source(family: int, addresses: bytes) -> tuple[str, int]:
     return str(address), port
 
 
-def _wait(client_socket: socket.socket, deadline: float) -> None:
+def _receive(client_socket: socket.socket, size: int, deadline: float, flags: int = 0) -> bytes:
+    """What is there by the deadline, empty at the end of the connection."""
     poll = select.poll()
     poll.register(client_socket, select.POLLIN)
     if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
         raise TimeoutError
+    try:
+        return client_socket.recv(size, flags)
+    except ConnectionError:
+        # Some load balancers end their checks with a reset.
+        return b""
 
 
 def _read(client_socket: socket.socket, size: int, deadline: float) -> bytes:
     data = b""
     while len(data) < size:
-        _wait(client_socket, deadline)
-        received = client_socket.recv(size - len(data))
+        received = _receive(client_socket, size - len(data), deadline)
         if not received:
             if data:
                 raise ProxyHeaderError("the connection ended inside the header of the PROXY protocol")
@@ -86,8 +91,7 @@ def _read(client_socket: socket.socket, size: int, deadline: float) -> bytes:
 
 
 def _peek(client_socket: socket.socket, deadline: float) -> bytes:
-    _wait(client_socket, deadline)
-    first = client_socket.recv(1, socket.MSG_PEEK)
+    first = _receive(client_socket, 1, deadline, socket.MSG_PEEK)
     if not first:
         raise NothingFollows
     return first
