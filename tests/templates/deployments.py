@@ -18,22 +18,29 @@ LEAST = {
     "PeerCIDR1": "10.20.0.0/16",
 }
 """What has no default, and one network that may send."""
+PEERS = {"PeerCIDR2": "192.0.2.0/24", "PeerCIDR3": "198.51.100.0/24", "PeerPrefixListID": "pl-0123abcd", "SecurityGroupID": "sg-0123abcd"}
 VARIANTS = {
     "defaults": LEAST,
     "customer-key": LEAST | {"KmsKey": CUSTOMER_KEY, "RestrictToVpc": "yes", "DataEventTrail": "yes", "DicomRetentionDays": "30"},
-    "created-key": LEAST | {"KmsKey": "create", "DatastoreID": "0" * 32, "DicomPrefix": "hospital", "ResultsPrefix": "imports"},
+    "created-key": LEAST
+    | {
+        "RestrictToVpc": "yes",
+        "RestrictToCIDRs": "192.0.2.0/24",
+        "KmsKey": "create",
+        "DatastoreID": "0" * 32,
+        "DicomPrefix": "hospital",
+        "ResultsPrefix": "imports",
+    },
     "tls": LEAST
+    | PEERS
     | {
         "LoadBalancerScheme": "internet-facing",
         "TLSCertificateARN": CERTIFICATE,
-        "PeerCIDR2": "192.0.2.0/24",
-        "PeerPrefixListID": "pl-0123abcd",
-        "SecurityGroupID": "sg-0123abcd",
         "NatGateway": "yes",
         "ClientAddress": "proxy-protocol",
         "AlarmEmail": "alarms@example.org",
     },
-    "tls-and-plaintext": LEAST | {"TLSCertificateARN": CERTIFICATE, "AllowPlaintext": "yes", "RequireCallingAETitle": "CT1,CT2"},
+    "tls-and-plaintext": LEAST | {"TLSCertificateARN": CERTIFICATE, "AllowPlaintext": "yes", "RequireCallingAETitle": "CT1,CT2"} | PEERS,
     "existing-vpc": LEAST
     | {
         "VpcID": "vpc-0123abcd",

@@ -76,16 +76,29 @@ def buckets_are_private(resolved: Resolved) -> Iterator[str]:
 
 @rule
 def only_tls_reaches_data(resolved: Resolved) -> Iterator[str]:
-    policies = {"AWS::S3::Bucket": ("AWS::S3::BucketPolicy", "Bucket"), "AWS::SQS::Queue": ("AWS::SQS::QueuePolicy", "Queues")}
-    policies["AWS::SNS::Topic"] = ("AWS::SNS::TopicPolicy", "Topics")
-    for kind, (policy_kind, member) in policies.items():
+    policies = {
+        "AWS::S3::Bucket": ("AWS::S3::BucketPolicy", "Bucket", "s3:*"),
+        "AWS::SQS::Queue": ("AWS::SQS::QueuePolicy", "Queues", "sqs:*"),
+        "AWS::SNS::Topic": ("AWS::SNS::TopicPolicy", "Topics", "sns:Publish"),
+    }
+    for kind, (policy_kind, member, actions) in policies.items():
         for path, found in of_type(resolved, kind):
             mine = [policy for _, policy in of_type(resolved, policy_kind) if found.ref in as_list(policy.properties[member])]
-            denied = [s for policy in mine for s in policy.properties["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
-            plain = {"Bool": {"aws:SecureTransport": "false"}}
-            if not any(s.get("Condition") == plain and s["Principal"] == "*" for s in denied):
+            name = found.ref.rpartition("/")[2]
+            arns = {
+                "AWS::S3::Bucket": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"],
+                "AWS::SQS::Queue": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"],
+                "AWS::SNS::Topic": [found.ref],
+            }
+            denied = [
+                s["Condition"]
+                for policy in mine
+                for s in policy.properties["PolicyDocument"]["Statement"]
+                if (s["Effect"], s["Principal"], s["Action"], as_list(s["Resource"])) == ("Deny", "*", actions, arns[kind])
+            ]
+            if {"Bool": {"aws:SecureTransport": "false"}} not in denied:
                 yield f"{path} takes requests without TLS"
-            if kind == "AWS::S3::Bucket" and not any(s.get("Condition") == {"NumericLessThan": {"s3:TlsVersion": "1.2"}} for s in denied):
+            if kind == "AWS::S3::Bucket" and {"NumericLessThan": {"s3:TlsVersion": "1.2"}} not in denied:
                 yield f"{path} takes TLS before 1.2"
 
 
@@ -171,10 +184,6 @@ def accesses_are_logged(resolved: Resolved) -> Iterator[str]:
     for path, group in of_type(resolved, "AWS::Logs::LogGroup"):
         if not group.properties.get("RetentionInDays"):
             yield f"{path} keeps records for ever"
-    for path, vpc in of_type(resolved, "AWS::EC2::VPC"):
-        flows = [f for _, f in of_type(resolved, "AWS::EC2::FlowLog") if f.properties["ResourceId"] == vpc.ref]
-        if not any(f.properties["TrafficType"] == "ALL" for f in flows):
-            yield f"{path} has no flow log"
     machine = resolved.resources["Workflow/ImportStateMachine"].properties
     if machine["LoggingConfiguration"]["Level"] != "ALL" or not machine["TracingConfiguration"]["Enabled"]:
         yield "the state machine does not log or trace"

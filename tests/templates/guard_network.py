@@ -16,7 +16,8 @@ PEERS = {
     "PeerPrefixListID": "SourcePrefixListId",
     "SecurityGroupID": "SourceSecurityGroupId",
 }
-ENDPOINTS = {"ecr.api", "ecr.dkr", "logs", "states", "sqs", "sts", "medical-imaging", "s3", "dynamodb"}
+
+REACHING_AWS = {"Network/TaskSecurityGroup", "Network/FunctionSecurityGroup"}
 
 
 def container(resolved: Resolved) -> dict[str, Any]:
@@ -65,8 +66,24 @@ def peers_reach_the_load_balancer_and_nobody_else(resolved: Resolved) -> Iterato
         for out in group.properties.get("SecurityGroupEgress", []):
             if (out["IpProtocol"], out["FromPort"], out["ToPort"]) != ("tcp", 443, 443):
                 yield f"{path} reaches more than HTTPS"
-        if path != "Network/LoadBalancerSecurityGroup" and not group.properties.get("SecurityGroupEgress"):
+            if path not in REACHING_AWS and out["CidrIp"] != "127.0.0.1/32":
+                yield f"{path} reaches {out['CidrIp']}"
+        if not group.properties.get("SecurityGroupEgress"):
             yield f"{path} has no rule for what leaves it, so everything may"
+    beside = [(path, one.properties) for path, one in of_type(resolved, "AWS::EC2::SecurityGroupEgress")]
+    port = int(container(resolved)["PortMappings"][0]["ContainerPort"])
+    if [(one["GroupId"], one["DestinationSecurityGroupId"], int(one["FromPort"]), int(one["ToPort"])) for _, one in beside] != [
+        (balancer.ref, tasks.ref, port, port)
+    ]:
+        yield "the load balancer reaches something else than the tasks"
+    if any(one["IpProtocol"] != "tcp" for one in [*found, *ingress(resolved, tasks), *(one for _, one in beside)]):
+        yield "more than TCP is let in"
+    (task,) = ingress(resolved, tasks)
+    if (int(task["FromPort"]), int(task["ToPort"])) != (port, port):
+        yield "another port of the tasks than the receiver's is open"
+    homes = {group.properties["VpcId"] for _, group in of_type(resolved, "AWS::EC2::SecurityGroup")}
+    if homes != {resolved.resources["Receiver/TargetGroup"].properties["VpcId"]}:
+        yield "security groups are of another VPC"
 
 
 @rule
@@ -200,43 +217,3 @@ def the_receiver_takes_its_settings(resolved: Resolved) -> Iterator[str]:
         yield "the receiver listens on another port than the one that is mapped"
     if settings.log_format != "json":
         yield "the log is not what CloudWatch takes metrics out of"
-
-
-@rule
-def the_vpc_is_closed(resolved: Resolved) -> Iterator[str]:
-    made = [vpc.ref for _, vpc in of_type(resolved, "AWS::EC2::VPC")]
-    if not made:
-        return
-    subnets = dict(of_type(resolved, "AWS::EC2::Subnet"))
-    if len({subnet.properties["AvailabilityZone"] for subnet in subnets.values()}) < 2 or len(subnets) != 4:
-        yield "the subnets are in one zone"
-    if any(subnet.properties["MapPublicIpOnLaunch"] for subnet in subnets.values()):
-        yield "a subnet gives public addresses"
-    for path, subnet in subnets.items():
-        tables = [
-            a.properties["RouteTableId"]
-            for _, a in of_type(resolved, "AWS::EC2::SubnetRouteTableAssociation")
-            if a.properties["SubnetId"] == subnet.ref
-        ]
-        routes = [r.properties for _, r in of_type(resolved, "AWS::EC2::Route") if r.properties["RouteTableId"] in tables]
-        if "Private" in path and any("GatewayId" in route for route in routes):
-            yield f"{path} is routed to the internet"
-        if not any(a.properties["SubnetId"] == subnet.ref for _, a in of_type(resolved, "AWS::EC2::SubnetNetworkAclAssociation")):
-            yield f"{path} has the VPC's default ACL"
-    found = set()
-    for _, endpoint in of_type(resolved, "AWS::EC2::VPCEndpoint"):
-        found.add(endpoint.properties["ServiceName"].partition("amazonaws.")[2].partition(".")[2])
-        if endpoint.properties["VpcEndpointType"] == "Interface" and not endpoint.properties["PrivateDnsEnabled"]:
-            yield f"{endpoint.properties['ServiceName']} is not used, for want of private DNS"
-        if not endpoint.properties.get("PolicyDocument"):
-            yield f"{endpoint.properties['ServiceName']} serves anybody"
-    if found != ENDPOINTS:
-        yield f"endpoints: {found ^ ENDPOINTS}"
-    for path, entry in of_type(resolved, "AWS::EC2::NetworkAclEntry"):
-        if entry.properties["Protocol"] != 6 or entry.properties["PortRange"]["From"] not in (443, 1024):
-            yield f"{path} lets in more than TCP to unprivileged ports"
-    used = {*resolved.resources["Receiver/Service"].properties["NetworkConfiguration"]["AwsvpcConfiguration"]["Subnets"]}
-    for _, function in of_type(resolved, "AWS::Lambda::Function"):
-        used |= set(function.properties["VpcConfig"]["SubnetIds"])
-    if used != {subnet.ref for path, subnet in subnets.items() if "Private" in path}:
-        yield "tasks or functions are outside the private subnets"

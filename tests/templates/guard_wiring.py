@@ -81,6 +81,9 @@ def messages_are_tried_and_then_kept(resolved: Resolved) -> Iterator[str]:
         yield "the queue does not reach trigger_import"
     if mapping["FunctionResponseTypes"] != ["ReportBatchItemFailures"] or mapping["BatchSize"] != 10:
         yield "one bad message holds up others"
+    # Of the least that FunctionConcurrency may be, half is left to the state machine.
+    if not 2 <= mapping.get("ScalingConfig", {}).get("MaximumConcurrency", 1000) <= 5:
+        yield "a burst of events keeps the state machine from its function"
 
 
 @rule

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastscp.local.templates import load
-from tests.templates import guard_network, guard_wiring  # noqa: F401 - they register their rules
+from tests.templates import guard_network, guard_policies, guard_receiver, guard_vpc, guard_wiring  # noqa: F401 - they register their rules
 from tests.templates.deployments import CFN, VARIANTS, deployed
 from tests.templates.guard import RULES
 
