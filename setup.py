@@ -56,7 +56,7 @@ def extensions(build: str) -> list[Extension]:
 
 
 class BuildPackages(build_py):
-    """A wheel brings the functions and the state machine along, because `fastscp local` runs them."""
+    """A wheel brings the functions and the templates along, because `fastscp local` makes and runs what they say."""
 
     def run(self) -> None:
         super().run()
@@ -64,10 +64,10 @@ class BuildPackages(build_py):
             return
         bundled = Path(self.build_lib) / "fastscp" / "local" / "bundled"
         shutil.rmtree(bundled, ignore_errors=True)
-        for name in ("lambdas", "cfn/statemachine"):
+        for name in ("lambdas", "cfn"):
             # Absent where only the receiver is built, as in the image.
             if Path(name).is_dir():
-                shutil.copytree(name, bundled / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+                shutil.copytree(name, bundled / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "params", "rules"))
 
 
 def main() -> None:

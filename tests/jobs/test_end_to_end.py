@@ -10,7 +10,8 @@ import pytest
 
 from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.healthimaging import Limits
-from fastscp.local.wiring import DICOM_BUCKET, Pace, aws_environment
+from fastscp.local.stack import Pace
+from fastscp.local.wiring import aws_environment
 from tests.local.running import Local
 from tests.peers.datasets import Made, make, new_uid
 from tests.peers.raw_scu import RawScu
@@ -46,14 +47,13 @@ def send(local: Local, known: int, *instances: tuple[Made, bytes]) -> None:
 def test_from_a_failed_instance_to_an_imported_study() -> None:
     options = EmbeddedOptions(
         limits=Limits(submitted_s=0.1, in_progress_s=0.1, file_s=0),
-        pace=Pace(starts_per_second=1.0, poll_min_s=1, poll_max_s=1, stuck_after_s=1),
-        sweep_interval_s=3600,
+        pace=Pace(starts_per_second=1.0, poll_min_s=1, poll_max_s=1, stuck_after_s=1, sweep_interval_s=3600),
     )
     study, series = new_uid(), new_uid()
     good, other = make(study=study, series=series), make(study=study, series=series)
     with EmbeddedAws(options) as aws:
         local = Local(aws)
-        code, (verdict,) = fastscp_jobs(local, "--study", study, "--store", f"s3://{DICOM_BUCKET}")
+        code, (verdict,) = fastscp_jobs(local, "--study", study, "--store", f"s3://{local.bucket}")
         assert (code, verdict["verdict"]) == (5, "UNKNOWN")
         # Its pixel data end too early.
         send(local, 0, (good, good.data_set), (other, other.data_set[:-20]))

@@ -17,17 +17,17 @@ from fastscp.batches.closing import manifest_from_listing
 from fastscp.batches.ids import new_batch_id
 from fastscp.batches.keys import Keys
 from fastscp.batches.manifest import encode_manifest
-from fastscp.batches.marker import Marker
+from fastscp.batches.marker import Marker, encode_marker
 from fastscp.batches.objects import Listed
 from fastscp.local.embedded import EmbeddedAws
 from fastscp.local.objects import ACCOUNT_ID
-from fastscp.local.wiring import BATCH_TABLE, DICOM_BUCKET, RESULTS_BUCKET, aws_environment
+from fastscp.local.stack import NAMES
+from fastscp.local.wiring import aws_environment
 from tests.local.support import dicom_file
 from tests.peers.datasets import Made, new_uid
 from tests.peers.encoding import CT_IMAGE
 from tests.peers.server import FastScp, wait_until
 
-KEYS = Keys("")
 IMPORT_WAIT_S = 120.0
 Row = dict[str, Any]
 
@@ -43,6 +43,8 @@ class Local:
 
     Attributes:
         aws: the embedded AWS.
+        bucket, keys: where its receiver stores.
+        queue_url, dead_letter_url: of the import queue.
     """
 
     def __init__(self, aws: EmbeddedAws) -> None:
@@ -50,12 +52,17 @@ class Local:
         self.dynamodb = aws.client("dynamodb")
         self.s3 = aws.client("s3")
         self.sqs = aws.client("sqs")
+        self.bucket, _, prefix = aws.receiver_environment["FASTSCP_STORE"].removeprefix("s3://").partition("/")
+        self.keys = Keys(prefix)
+        self.queue_url, self.dead_letter_url = (
+            self.sqs.get_queue_url(QueueName=NAMES[f"Storage/{name}"])["QueueUrl"] for name in ("ImportQueue", "ImportDeadLetterQueue")
+        )
 
     @contextmanager
     def receiver(self, *options: str, quiet_s: float = 1.0) -> Iterator[FastScp]:
         """A receiver that stores into this AWS."""
-        environment = aws_environment(self.aws.url)
-        with FastScp(f"s3://{DICOM_BUCKET}", "--quiet-period", str(quiet_s), *options, environment=environment) as server:
+        environment = aws_environment(self.aws.url) | self.aws.receiver_environment
+        with FastScp(environment["FASTSCP_STORE"], "--quiet-period", str(quiet_s), *options, environment=environment) as server:
             yield server
 
     def rows(self, studies: Iterable[str] | None = None) -> list[Row]:
@@ -63,7 +70,8 @@ class Local:
         wanted = None if studies is None else set(studies)
         reader = TypeDeserializer()
         rows = []
-        for page in self.dynamodb.get_paginator("scan").paginate(TableName=BATCH_TABLE, ConsistentRead=True):
+        table = self.aws.resolved.outputs["BatchTableName"]
+        for page in self.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
             for item in page["Items"]:
                 row = {name: reader.deserialize(value) for name, value in item.items()}
                 if "state" in row and (wanted is None or row["studyInstanceUID"] in wanted):
@@ -89,7 +97,7 @@ class Local:
 
     def result(self, row: Row) -> dict[str, Any]:
         """The result object that a row names."""
-        content: dict[str, Any] = json.loads(self.aws.objects.read(RESULTS_BUCKET, row["resultKey"]))
+        content: dict[str, Any] = json.loads(self.aws.objects.read(self.aws.resolved.outputs["ResultsBucketName"], row["resultKey"]))
         return content
 
     def image_sets(self, study: str) -> list[Any]:
@@ -97,7 +105,18 @@ class Local:
         return [one for one in self.aws.healthimaging.image_sets(self.aws.datastore_id) if one.study_instance_uid == study]
 
     def put_batch(self, files: Sequence[tuple[Made, bytes]]) -> str:
-        """A closed batch of one study, as a receiver leaves it, without the event. Returns the batch id."""
+        """A closed batch of one study, without marker and event. Returns the batch id."""
+        marker, manifest = self._put_instances(files)
+        self.aws.objects.write(self.bucket, self.keys.manifest(marker.batch_id), manifest)
+        return marker.batch_id
+
+    def put_open_batch(self, files: Sequence[tuple[Made, bytes]]) -> tuple[str, bytes]:
+        """An open batch of one study, as a receiver leaves it that is lost. Returns the batch id, and the manifest that would close it."""
+        marker, manifest = self._put_instances(files)
+        self.aws.objects.write(self.bucket, self.keys.marker(marker.batch_id), encode_marker(marker))
+        return marker.batch_id, manifest
+
+    def _put_instances(self, files: Sequence[tuple[Made, bytes]]) -> tuple[Marker, bytes]:
         now_s = time.time()
         batch_id = new_batch_id(os.urandom, now_s)
         at = datetime.fromtimestamp(now_s, UTC)
@@ -116,31 +135,30 @@ class Local:
         )
         listing = []
         for made, content in files:
-            key = KEYS.instance(batch_id, made.study, made.series, made.sop_instance)
-            self.aws.objects.write(DICOM_BUCKET, key, content)
+            key = self.keys.instance(batch_id, made.study, made.series, made.sop_instance)
+            self.aws.objects.write(self.bucket, key, content)
             listing.append(Listed(key, len(content), now_s))
-        manifest = manifest_from_listing(marker, listing, KEYS, now_s)
+        manifest = manifest_from_listing(marker, listing, self.keys, now_s)
         assert manifest is not None
-        self.aws.objects.write(DICOM_BUCKET, KEYS.manifest(batch_id), encode_manifest(manifest))
-        return batch_id
+        return marker, encode_manifest(manifest)
 
     def created_event(self, key: str) -> dict[str, Any]:
         """What S3 says when this object has been made."""
-        s3 = {"bucket": {"name": DICOM_BUCKET}, "object": {"key": key.replace("/", "%2F"), "size": 1, "sequencer": "1"}}
+        s3 = {"bucket": {"name": self.bucket}, "object": {"key": key.replace("/", "%2F"), "size": 1, "sequencer": "1"}}
         return {"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}]}
 
     def send_event(self, key: str) -> None:
-        self.sqs.send_message(QueueUrl=self.aws.queues.url, MessageBody=json.dumps(self.created_event(key)))
+        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps(self.created_event(key)))
 
     def age_markers(self, seconds: float) -> int:
         """Let the markers of open batches be as old as if nobody had renewed them for so long. Returns how many there are."""
-        found = list(self.aws.objects.listing(DICOM_BUCKET, KEYS.open))
+        found = list(self.aws.objects.listing(self.bucket, self.keys.open))
         for stored in found:
-            marker = json.loads(self.aws.objects.read(DICOM_BUCKET, stored.key))
+            marker = json.loads(self.aws.objects.read(self.bucket, stored.key))
             expires = datetime.fromisoformat(marker["expiresAt"]) - timedelta(seconds=seconds)
             marker["expiresAt"] = expires.isoformat().replace("+00:00", "Z")
-            self.aws.objects.write(DICOM_BUCKET, stored.key, json.dumps(marker).encode())
-            kept: Any = s3_backends[ACCOUNT_ID]["aws"].buckets[DICOM_BUCKET].keys[stored.key]
+            self.aws.objects.write(self.bucket, stored.key, json.dumps(marker).encode())
+            kept: Any = s3_backends[ACCOUNT_ID]["aws"].buckets[self.bucket].keys[stored.key]
             kept.last_modified -= timedelta(seconds=seconds)
         return len(found)
 

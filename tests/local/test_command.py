@@ -16,7 +16,7 @@ import pytest
 
 from fastscp.errors import ConfigError
 from fastscp.local import deployed
-from fastscp.local.deployed import functions_directory, state_machine_file
+from fastscp.local.deployed import functions_directory, templates_directory
 from tests.peers.raw_scu import RawScu
 from tests.peers.server import process_tree, wait_until
 from tests.service_process.test_crash import begin_large_instance
@@ -179,13 +179,18 @@ def test_who_insists_does_not_wait_for_the_drain_and_leaves_nothing_behind(run: 
     assert_ended(tree)
 
 
-def test_functions_and_state_machine_are_those_of_the_checkout_or_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_functions_and_templates_are_those_of_the_checkout_or_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The same file: a build with coverage has links to them.
     assert functions_directory().samefile(ROOT / "lambdas")
-    assert state_machine_file().samefile(ROOT / "cfn" / "statemachine" / "import.asl.json")
+    assert templates_directory().samefile(ROOT / "cfn")
     monkeypatch.setattr(deployed, "_CHECKOUT", tmp_path / "site-packages")
     with pytest.raises(ConfigError, match="lacks lambdas"):
         functions_directory()
+    with pytest.raises(ConfigError, match=r"lacks cfn/main\.yaml"):
+        templates_directory()
     (tmp_path / "bundled" / "lambdas").mkdir(parents=True)
+    (tmp_path / "bundled" / "cfn").mkdir()
+    (tmp_path / "bundled" / "cfn" / "main.yaml").touch()
     monkeypatch.setattr(deployed, "_BUNDLED", tmp_path / "bundled")
     assert functions_directory() == tmp_path / "bundled" / "lambdas"
+    assert templates_directory() == tmp_path / "bundled" / "cfn"

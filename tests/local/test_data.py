@@ -6,23 +6,23 @@ from pathlib import Path
 
 from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.healthimaging import Limits
-from fastscp.local.wiring import DICOM_BUCKET
-from tests.local.running import KEYS, Local, study_file
+from fastscp.local.stack import Pace
+from tests.local.running import Local, study_file
 from tests.peers.datasets import new_uid
 
 
 def test_what_is_kept_in_a_directory_is_there_in_the_next_run(tmp_path: Path) -> None:
     study, series = new_uid(), new_uid()
     options = EmbeddedOptions(
-        limits=Limits(submitted_s=0.1, in_progress_s=0.1), sweep_interval_s=3600, data=tmp_path / "data", events_late=0
+        limits=Limits(submitted_s=0.1, in_progress_s=0.1), pace=Pace(sweep_interval_s=3600), data=tmp_path / "data", events_late=0
     )
     with EmbeddedAws(options) as aws:
         local = Local(aws)
         odd = ["odd/../%2F ü/", "odd", "odd/.", "odd//x%"]
         for key in odd:
-            aws.objects.write(DICOM_BUCKET, key, key.encode())
+            aws.objects.write(local.bucket, key, key.encode())
         batch_id = local.put_batch([study_file(study, series, 1)])
-        local.send_event(KEYS.manifest(batch_id))
+        local.send_event(local.keys.manifest(batch_id))
         before = local.wait_imported([study], 1)
         (image_set,) = local.image_sets(study)
         datastore_id, jobs = aws.datastore_id, aws.healthimaging.jobs.every()
@@ -33,9 +33,9 @@ def test_what_is_kept_in_a_directory_is_there_in_the_next_run(tmp_path: Path) ->
         assert aws.datastore_id == datastore_id
         assert aws.healthimaging.jobs.every() == jobs
         assert local.image_sets(study) == [image_set]
-        assert [aws.objects.read(DICOM_BUCKET, key) for key in odd] == [key.encode() for key in odd]
+        assert [aws.objects.read(local.bucket, key) for key in odd] == [key.encode() for key in odd]
         # A batch of the same series joins what was there.
-        local.send_event(KEYS.manifest(local.put_batch([study_file(study, series, 2)])))
+        local.send_event(local.keys.manifest(local.put_batch([study_file(study, series, 2)])))
         local.wait_imported([study], 2)
         (image_set,) = local.image_sets(study)
         assert (image_set.version, len(image_set.instances)) == (2, 2)

@@ -15,8 +15,8 @@ import pytest
 from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.healthimaging import Limits
 from fastscp.local.healthimaging.limits import RATES, Rate
-from fastscp.local.wiring import DICOM_BUCKET, Pace
-from tests.local.running import KEYS, Local, study_file
+from fastscp.local.stack import Pace
+from tests.local.running import Local, study_file
 from tests.local.support import dicom_file
 from tests.peers.datasets import Made, make, new_uid
 from tests.peers.dcmtk import dcmtk
@@ -34,11 +34,9 @@ def local() -> Iterator[Local]:
         in_progress_s=0.3,
         file_s=0,
     )
-    pace = Pace(starts_per_second=STARTS_PER_SECOND, poll_min_s=1, poll_max_s=1, stuck_after_s=1)
+    pace = Pace(starts_per_second=STARTS_PER_SECOND, poll_min_s=1, poll_max_s=1, stuck_after_s=1, visibility_s=3, sweep_interval_s=3600)
     # The sweeper runs when a test says so. Half of the events come twice, half late.
-    options = EmbeddedOptions(
-        limits=limits, pace=pace, visibility_s=3, sweep_interval_s=3600, events_twice=0.5, events_late=0.5, events_latest_s=2, seed=1
-    )
+    options = EmbeddedOptions(limits=limits, pace=pace, events_twice=0.5, events_late=0.5, events_latest_s=2, seed=1)
     with EmbeddedAws(options) as aws:
         yield Local(aws)
 
@@ -80,7 +78,7 @@ def test_a_broken_file_among_others_is_named_and_the_others_are_imported(local: 
     (failed,) = local.result(row)["failed"]
     assert failed["sopInstanceUID"] == whole.sop_instance
     assert "pixel data" in failed["message"]
-    kept = local.aws.objects.read(DICOM_BUCKET, f"{KEYS.quarantine}{row['batchId']}/{study}/{series}/{whole.sop_instance}.dcm")
+    kept = local.aws.objects.read(local.bucket, f"{local.keys.quarantine}{row['batchId']}/{study}/{series}/{whole.sop_instance}.dcm")
     assert kept.endswith(broken)
 
 
@@ -116,16 +114,16 @@ def test_a_receiver_that_is_killed_loses_nothing_that_it_acknowledged(local: Loc
     assert {made.sop_instance for made in acknowledged} <= set(image_set.instances)
     # One more may have been committed and not yet acknowledged when it died.
     assert len(acknowledged) <= row["importedCount"] == len(image_set.instances) <= len(acknowledged) + 1
-    assert list(local.aws.objects.listing(DICOM_BUCKET, KEYS.open)) == []
+    assert list(local.aws.objects.listing(local.bucket, local.keys.open)) == []
 
 
 def test_an_event_that_comes_ten_times_starts_one_job(local: Local) -> None:
     study, series = new_uid(), new_uid()
     batch_id = local.put_batch([study_file(study, series, number) for number in range(3)])
     for _ in range(10):
-        local.send_event(KEYS.manifest(batch_id))
+        local.send_event(local.keys.manifest(batch_id))
     (row,) = local.wait_imported([study], 3)
-    local.send_event(KEYS.manifest(batch_id))
+    local.send_event(local.keys.manifest(batch_id))
     assert_one_job(local, batch_id)
     assert (row["state"], row["importedCount"]) == ("DONE", 3)
 
@@ -133,7 +131,7 @@ def test_an_event_that_comes_ten_times_starts_one_job(local: Local) -> None:
 def test_an_event_that_comes_fifty_times_at_once_starts_one_job(local: Local) -> None:
     study, series = new_uid(), new_uid()
     batch_id = local.put_batch([study_file(study, series, number) for number in range(3)])
-    event = local.created_event(KEYS.manifest(batch_id))
+    event = local.created_event(local.keys.manifest(batch_id))
     with ThreadPoolExecutor(50) as pool:
         results = list(pool.map(lambda _: local.aws.functions.invoke("trigger_import", event), range(50)))
     assert [result.payload for result in results if result.failed] == []
@@ -150,7 +148,7 @@ def assert_one_job(local: Local, batch_id: str) -> None:
 def test_a_file_put_into_the_inbox_by_anybody_is_imported(local: Local) -> None:
     study = new_uid()
     content = dicom_file(StudyInstanceUID=study, StudyDate="20260304")
-    local.s3.put_object(Bucket=DICOM_BUCKET, Key=f"{KEYS.inbox}from elsewhere/a+b.dcm", Body=content)
+    local.s3.put_object(Bucket=local.bucket, Key=f"{local.keys.inbox}from elsewhere/a+b.dcm", Body=content)
     (row,) = local.wait_imported([study], 1)
     assert (row["state"], row["source"], row["importedCount"], row["studyDate"]) == ("DONE", "inbox", 1, "20260304")
     assert len(local.image_sets(study)) == 1
@@ -158,11 +156,11 @@ def test_a_file_put_into_the_inbox_by_anybody_is_imported(local: Local) -> None:
 
 def test_what_no_function_takes_ends_in_the_dead_letter_queue(local: Local) -> None:
     forged = "0011223344556677-019abcdef012"
-    local.s3.put_object(Bucket=DICOM_BUCKET, Key=f"{KEYS.batches}{forged}.json", Body=b'{"version": 1}')
+    local.s3.put_object(Bucket=local.bucket, Key=f"{local.keys.batches}{forged}.json", Body=b'{"version": 1}')
     found: list[str] = []
 
     def dead() -> bool:
-        answer = local.sqs.receive_message(QueueUrl=local.aws.queues.dead_letter_url)
+        answer = local.sqs.receive_message(QueueUrl=local.dead_letter_url)
         found.extend(message["Body"] for message in answer.get("Messages", []))
         return any(forged in body for body in found)
 

@@ -1,4 +1,4 @@
-"""The poller of the import queue and what delivers events to it: what is deleted, what stays, what is given up, what comes twice."""
+"""Event source mappings, what delivers events to their queues, and schedules: what is deleted, what stays, is given up, comes twice."""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from fastscp.errors import ConfigError
 from fastscp.local import hooks
-from fastscp.local.event_source import EventSource
+from fastscp.local.event_source import EventSource, Schedule
 from fastscp.local.functions import Result
 from fastscp.local.server import Server
 from fastscp.local.wiring import client
@@ -27,7 +28,19 @@ class Queues:
         self.answer: Any = {"batchItemFailures": []}
         self.fails = False
         self.received: list[list[str]] = []
-        self.source = EventSource(self.sqs, self.url, "arn:aws:sqs:us-east-1:123456789012:queue", self, "function")  # type: ignore[arg-type]
+        self.source = self.mapping()
+
+    def mapping(self, **properties: Any) -> EventSource:
+        given = {
+            "EventSourceArn": "arn:aws:sqs:us-east-1:123456789012:queue",
+            "FunctionName": "arn:function",
+            "BatchSize": 10,
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        }
+        return EventSource(self.sqs, self, given | properties)  # type: ignore[arg-type]
+
+    def named(self, arn: str) -> str:
+        return arn.removeprefix("arn:")
 
     def invoke(self, function: str, event: Any) -> Result:
         assert function == "function"
@@ -98,6 +111,33 @@ def test_a_function_that_fails_or_answers_nonsense_has_taken_nothing(queues: Que
     queues.answer, queues.fails = answer, fails
     queues.source.poll()
     assert queues.left() == 2
+
+
+def test_what_is_reported_counts_only_where_the_mapping_says_so(queues: Queues) -> None:
+    queues.send("bad")
+    queues.answer = fail_those_with("bad")
+    queues.mapping(FunctionResponseTypes=[]).poll()
+    assert (queues.received, queues.left()) == ([["bad"]], 0)
+
+
+def test_an_invocation_has_no_more_messages_than_the_mapping_says(queues: Queues) -> None:
+    queues.send("a", "b", "c")
+    source = queues.mapping(BatchSize=2)
+    assert (source.poll(), source.poll()) == (2, 1)
+
+
+@pytest.mark.parametrize(("expression", "interval_s"), [("rate(5 minutes)", 300), ("rate(1 hour)", 3600), ("rate(0.5 seconds)", 0.5)])
+def test_a_schedule_invokes_its_target_with_its_input_at_its_rate(queues: Queues, expression: str, interval_s: float) -> None:
+    target = {"Arn": "arn:function", "Input": json.dumps({"Records": []})}
+    schedule = Schedule(queues, {"ScheduleExpression": expression, "Target": target})  # type: ignore[arg-type]
+    assert schedule.interval_s == interval_s
+    assert not schedule.invoke().failed
+    assert queues.received == [[]]
+
+
+def test_a_schedule_that_is_no_rate_is_refused(queues: Queues) -> None:
+    with pytest.raises(ConfigError, match=r"cron\(0 12"):
+        Schedule(queues, {"ScheduleExpression": "cron(0 12 * * ? *)", "Target": {"Arn": "arn:function", "Input": "{}"}})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("answer", [None, {}, {"batchItemFailures": None}, {"batchItemFailures": []}])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastscp.local import functions
-from fastscp.local.functions import Functions
+from fastscp.errors import ConfigError
+from fastscp.local.functions import Function, Functions
 from tests.peers.server import process_tree
 
 HANDLERS = {
@@ -46,7 +46,10 @@ def pool(tmp_path: Path) -> Iterator[Functions]:
         (tmp_path / "code" / name / "__init__.py").touch()
         lines = source.strip("\n").splitlines()
         (tmp_path / "code" / name / "handler.py").write_text("\n".join(line.removeprefix(" " * 8) for line in lines))
-    made = Functions(tmp_path / "code", {"PLACE": "here"}, "us-east-1", tmp_path / "log", 2)
+    functions = {name: Function(f"arn:{name}", f"{name}.handler.handler", 60, {"PLACE": "here"}) for name in HANDLERS}
+    functions["sweep_batches"] = functions["sweep_batches"]._replace(timeout_s=1)
+    elsewhere = functions["trigger_import"]._replace(arn="arn:elsewhere", variables={"PLACE": "elsewhere"})
+    made = Functions(tmp_path / "code", {**functions, "elsewhere": elsewhere}, tmp_path / "log", 2)
     yield made
     made.stop()
     assert function_processes() == []
@@ -72,6 +75,22 @@ def test_a_handler_gets_event_context_and_its_environment_only(pool: Functions, 
     assert (tmp_path / "log").read_text().startswith("printed by the function\nevent")
 
 
+def test_functions_share_a_process_only_where_they_have_the_same_environment(pool: Functions) -> None:
+    here, elsewhere = (json.loads(pool.invoke(name, {}).payload) for name in ("trigger_import", "elsewhere"))
+    assert (here["place"], elsewhere["place"]) == ("here", "elsewhere")
+    assert here["process"] != elsewhere["process"]
+    for name in ("start_import_job", "trigger_import", "start_import_job", "elsewhere"):
+        pool.invoke(name, {})
+    assert len(function_processes()) <= 2 + 2
+    assert {json.loads(pool.invoke(name, {}).payload)["place"] for name in ("elsewhere", "elsewhere")} == {"elsewhere"}
+
+
+def test_an_arn_names_the_function_that_has_it_or_none(pool: Functions) -> None:
+    assert pool.named("arn:elsewhere") == "elsewhere"
+    with pytest.raises(ConfigError, match="arn:nobody"):
+        pool.named("arn:nobody")
+
+
 def test_an_exception_is_told_by_the_name_of_its_class(pool: Functions) -> None:
     result = pool.invoke("start_import_job", {})
     assert result.failed
@@ -86,8 +105,7 @@ def test_a_process_that_dies_is_an_error_and_the_next_invocation_has_another(poo
     assert not pool.invoke("trigger_import", {}).failed
 
 
-def test_a_function_whose_time_is_up_is_ended(pool: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(functions.TIMEOUTS_S, "sweep_batches", 1)
+def test_a_function_whose_time_is_up_is_ended(pool: Functions) -> None:
     result = pool.invoke("sweep_batches", {})
     assert (result.failed, json.loads(result.payload)["errorType"]) == (True, "Runtime.ExitError")
 

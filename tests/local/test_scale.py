@@ -11,8 +11,8 @@ import pytest
 from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.healthimaging import Limits
 from fastscp.local.healthimaging.limits import RATES, Rate
-from fastscp.local.wiring import Pace
-from tests.local.running import KEYS, Local, study_file
+from fastscp.local.stack import Pace
+from tests.local.running import Local, study_file
 from tests.peers.datasets import make, new_uid
 from tests.peers.raw_scu import RawScu
 
@@ -28,8 +28,15 @@ def embedded(starts_per_second: float, poll_s: int) -> Iterator[Local]:
     # The service's own: a burst of two seconds' starts.
     start = Rate(starts_per_second, 2 * starts_per_second)
     limits = Limits(rates={**RATES, "StartDICOMImportJob": start}, submitted_s=0.2, in_progress_s=0.3, file_s=0)
-    pace = Pace(starts_per_second=starts_per_second, poll_min_s=poll_s, poll_max_s=poll_s, stuck_after_s=600)
-    options = EmbeddedOptions(limits=limits, pace=pace, sweep_interval_s=3600, visibility_s=600, function_processes=4)
+    pace = Pace(
+        starts_per_second=starts_per_second,
+        poll_min_s=poll_s,
+        poll_max_s=poll_s,
+        stuck_after_s=600,
+        visibility_s=600,
+        sweep_interval_s=3600,
+    )
+    options = EmbeddedOptions(limits=limits, pace=pace, function_processes=4)
     with EmbeddedAws(options) as aws:
         yield Local(aws)
 
@@ -66,7 +73,7 @@ def test_many_batches_at_once_start_at_nearly_the_permitted_rate_and_are_not_ref
         studies = [new_uid() for _ in range(BATCHES)]
         batches = [local.put_batch([study_file(study, new_uid(), 1)]) for study in studies]
         for batch_id in batches:
-            local.send_event(KEYS.manifest(batch_id))
+            local.send_event(local.keys.manifest(batch_id))
         rows = local.wait_imported(studies, BATCHES, timeout_s=400, every_s=5)
         assert {(row["state"], row["importedCount"], row["attempt"]) for row in rows} == {("DONE", 1, 1)}
         faults = local.aws.healthimaging.faults

@@ -10,8 +10,8 @@ from fastscp.local.embedded import EmbeddedAws, EmbeddedOptions
 from fastscp.local.healthimaging import Limits
 from fastscp.local.healthimaging.faults import Fault
 from fastscp.local.healthimaging.limits import RATES, Rate
-from fastscp.local.wiring import Pace
-from tests.local.running import KEYS, Local, study_file
+from fastscp.local.stack import Pace
+from tests.local.running import Local, study_file
 from tests.peers.datasets import new_uid
 
 BATCHES = 8
@@ -41,15 +41,15 @@ def test_whatever_healthimaging_answers_each_batch_is_imported_by_one_job(first:
     limits = Limits(
         rates={**RATES, "StartDICOMImportJob": Rate(STARTS_PER_SECOND, 2 * STARTS_PER_SECOND)}, submitted_s=0.2, in_progress_s=0.3, file_s=0
     )
-    pace = Pace(starts_per_second=STARTS_PER_SECOND, poll_min_s=1, poll_max_s=1, stuck_after_s=1)
-    with EmbeddedAws(EmbeddedOptions(limits=limits, pace=pace, sweep_interval_s=5, seed=first)) as aws:
+    pace = Pace(starts_per_second=STARTS_PER_SECOND, poll_min_s=1, poll_max_s=1, stuck_after_s=1, sweep_interval_s=5)
+    with EmbeddedAws(EmbeddedOptions(limits=limits, pace=pace, seed=first)) as aws:
         local = Local(aws)
         for fault in planned(first):
             aws.healthimaging.faults.inject(fault)
         studies = [new_uid() for _ in range(BATCHES)]
         batch_ids = [local.put_batch([study_file(study, new_uid(), 1)]) for study in studies]
         for batch_id in batch_ids:
-            local.send_event(KEYS.manifest(batch_id))
+            local.send_event(local.keys.manifest(batch_id))
         rows = local.wait_imported(studies, BATCHES, timeout_s=300, every_s=1)
         assert {(row["state"], row["importedCount"], row["failedCount"], row["missingCount"]) for row in rows} == {("DONE", 1, 0, 0)}
         jobs = aws.healthimaging.jobs.newest_first(aws.datastore_id)

@@ -47,8 +47,9 @@ def local_command(demo: bool, data: Path | None, endpoint_port: int, **flags: An
     """Receive, import and look at images on this machine, without AWS.
 
     Runs the receiver beside an embedded AWS: S3, SQS, Lambda, Step Functions and DynamoDB, and an emulator of AWS HealthImaging.
-    The functions and the state machine are those that are deployed. All of it ends with Ctrl-C.
+    What it is made from are the templates, the functions and the state machine that are deployed. All of it ends with Ctrl-C.
     """
+    # The templates say which store it is; with any in S3, all other options can be checked here and now.
     settings, sources = load_settings({**flags, "store": "s3://fastscp-dicom"})
     given = [text for name, option in _RECEIVER_OPTIONS.items() for text in _as_flags(option.flag, flags.get(name))]
     if flags.get("config") is not None:

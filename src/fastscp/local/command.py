@@ -22,7 +22,6 @@ from fastscp.local.story import Story, image_sets_table, sent_table
 from fastscp.settings import replace_environment
 
 OK, FAILED = 0, 1
-STORE = f"s3://{wiring.DICOM_BUCKET}"
 DEMO_TIMEOUT_S = 300.0
 WIDE = 160
 """Characters in a line for the table of image sets with all its columns."""
@@ -34,7 +33,7 @@ class LocalOptions:
     """What `fastscp local` runs with.
 
     Attributes:
-        receiver: options of `fastscp serve` beside --store and --log-format.
+        receiver: options of `fastscp serve` beside those that concern the store, and --log-format.
         host: where the receiver can be reached from here.
         aet: its AE title.
         demo: whether to send the sample images.
@@ -55,9 +54,9 @@ def run(options: LocalOptions) -> int:
     replace_environment("AWS_", wiring.NOBODYS)
     with _stop_signals() as stop, EmbeddedAws(options.embedded) as aws:
         resource = wiring.session().resource("dynamodb", endpoint_url=aws.url)
-        story = Story(resource.Table(wiring.BATCH_TABLE), console)
-        environ = replace_environment("AWS_", wiring.aws_environment(aws.url))
-        receiver = Receiver(["--store", STORE, *options.receiver], environ, lambda record: _tell(console, record))
+        story = Story(resource.Table(aws.resolved.outputs["BatchTableName"]), console)
+        environ = replace_environment("AWS_", wiring.aws_environment(aws.url)) | aws.receiver_environment
+        receiver = Receiver(options.receiver, environ, lambda record: _tell(console, record))
         try:
             ready = receiver.wait_ready()
             if ready is None:

@@ -1,4 +1,4 @@
-"""Where the functions and the state machine are: beside this package's checkout, or inside the installed package.
+"""Where the templates and the functions are: beside this package's checkout, or inside the installed package.
 
 Enters: nothing. Leaves: paths. Never: another definition than the one that is deployed.
 """
@@ -17,9 +17,9 @@ def functions_directory() -> Path:
     return _find("lambdas")
 
 
-def state_machine_file() -> Path:
-    """The definition of the state machine. Raises ConfigError."""
-    return _find("cfn/statemachine/import.asl.json")
+def templates_directory() -> Path:
+    """The directory that holds main.yaml, what it nests, and in statemachine/ what these name. Raises ConfigError."""
+    return _find("cfn/main.yaml").parent
 
 
 def _find(name: str) -> Path:

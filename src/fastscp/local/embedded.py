@@ -13,13 +13,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from fastscp.local import hooks, wiring
-from fastscp.local.deployed import functions_directory
+from fastscp.local.deployed import functions_directory, templates_directory
 from fastscp.local.event_source import EventSource, Schedule
 from fastscp.local.functions import Functions
 from fastscp.local.healthimaging import Clock, HealthImaging, Limits
 from fastscp.local.objects import EmbeddedObjects
 from fastscp.local.server import Server
 from fastscp.local.snapshot import Snapshot
+from fastscp.local.stack import Pace, functions_of, local_stack, receiver_environment
+from fastscp.local.templates import Resolved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,28 +33,24 @@ class EmbeddedOptions:
         limits: of HealthImaging.
         clock_scale: how much faster HealthImaging's time passes.
         seed: of what is left to chance: late and repeated events, ids. With data that is kept it must not be the same twice.
-        pace: what the functions are told of it.
-        visibility_s: of the import queue.
-        receive_count: receives after which a message goes to the dead-letter queue.
-        sweep_interval_s: between two runs of the sweeper.
+        pace: how much sooner than in AWS things happen.
         events_twice, events_late, events_latest_s: see `hooks.deliver_events`.
         function_processes: most invocations at one time.
         data: directory that keeps what is stored from one run to the next.
+        templates: directory of the templates that say what there is.
     """
 
     port: int = 0
     limits: Limits = field(default_factory=Limits)
     clock_scale: float = 1.0
     seed: int | None = None
-    pace: wiring.Pace = field(default_factory=wiring.Pace)
-    visibility_s: int = 60
-    receive_count: int = 5
-    sweep_interval_s: float = 30.0
+    pace: Pace = field(default_factory=Pace)
     events_twice: float = 0.1
     events_late: float = 0.1
     events_latest_s: int = 3
     function_processes: int = 2
     data: Path | None = None
+    templates: Path = field(default_factory=templates_directory)
 
 
 class EmbeddedAws:
@@ -63,13 +61,20 @@ class EmbeddedAws:
         healthimaging: the service, for what its API does not tell.
         objects: the objects in S3, without HTTP.
         datastore_id: of the data store into which is imported.
+        resolved: the stack that was made.
+        receiver_environment: what a receiver has to be told to store here, beside `wiring.aws_environment`.
+        functions, sources, schedules: what runs.
         function_log: what the functions wrote.
-        queues: the import queue and its dead-letter queue.
     """
 
     url: str
     datastore_id: str
-    queues: wiring.Queues
+    resolved: Resolved
+    receiver_environment: dict[str, str]
+    functions: Functions
+    sources: list[EventSource]
+    schedules: list[Schedule]
+    function_log: Path
 
     def __init__(self, options: EmbeddedOptions | None = None) -> None:
         self._options = options or EmbeddedOptions()
@@ -104,24 +109,24 @@ class EmbeddedAws:
         stack.callback(self.healthimaging.stop)
         self.datastore_id = self._datastore()
 
+        self.resolved = local_stack(options.templates, self.datastore_id, options.pace, wiring.aws_environment(self.url))
+        self.receiver_environment = receiver_environment(self.resolved)
+
         self.function_log = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastscp-"))) / "functions.log"
-        environ = wiring.function_environment(self.url, self.datastore_id, options.pace)
-        self.functions = Functions(code, environ, wiring.REGION, self.function_log, options.function_processes)
+        self.functions = Functions(code, functions_of(self.resolved), self.function_log, options.function_processes)
         stack.callback(self.functions.stop)
         self._hook(stack)
 
-        wiring.create_buckets(self.url)
-        self.queues = wiring.create_queues(self.url, options.visibility_s, options.receive_count)
-        wiring.create_tables(self.url)
-        wiring.create_functions(self.url)
-        wiring.create_state_machine(self.url)
+        wiring.create_resources(self.resolved, self.url, options.templates)
         if self._snapshot is not None:
             self._snapshot.restore(self.objects, self.client("dynamodb"))
             stack.callback(self._save)
         self.healthimaging.start()
-        source = EventSource(self.client("sqs"), self.queues.url, self.queues.arn, self.functions, "trigger_import")
-        schedule = Schedule(self.functions, "sweep_batches", options.sweep_interval_s)
-        for part in (source, schedule):
+        mappings = self.resolved.of_type("AWS::Lambda::EventSourceMapping")
+        self.sources = [EventSource(self.client("sqs"), self.functions, mapping.properties) for mapping in mappings]
+        self.schedules = [Schedule(self.functions, one.properties) for one in self.resolved.of_type("AWS::Scheduler::Schedule")]
+        parts: list[EventSource | Schedule] = [*self.sources, *self.schedules]
+        for part in parts:
             stack.callback(part.stop)
             part.start()
 

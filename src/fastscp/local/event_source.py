@@ -1,40 +1,51 @@
-"""The event source mapping from the import queue to its function, and the schedule of the sweeper: moto has neither.
+"""Event source mappings, from a queue to its function, and schedules, from the time to theirs: moto has neither.
 
-Enters: messages of the queue; time. Leaves: invocations; messages deleted. Never: a message deleted that its function did not take.
+Enters: what the templates say of them; messages of a queue; time. Leaves: invocations; messages deleted.
+Never: a message deleted that its function did not take.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
 
 import json
+import re
 import threading
+from collections.abc import Mapping
 from typing import Any
 
+from fastscp.errors import ConfigError
 from fastscp.local.functions import Functions, Result
 from fastscp.observe.log import get_logger
 
-BATCH_SIZE = 10
 _LONGEST_WAIT_S = 1
+_RATE = re.compile(r"rate\((\d+(?:\.\d+)?) (second|minute|hour)s?\)")
+_UNITS_S = {"second": 1, "minute": 60, "hour": 3600}
 
 _log = get_logger("local")
 
 
 class EventSource:
-    """Receives batches of messages and hands them to a function that reports the failed ones (ReportBatchItemFailures).
+    """Receives batches of messages and hands them to a function.
 
-    What is reported, and all where the function fails, stays in the queue: it is visible again after the queue's visibility timeout,
-    and goes to the dead-letter queue when it was received as often as the redrive policy says.
+    Where the function fails, all of them stay in the queue, and with ReportBatchItemFailures those that it reports: they are visible
+    again after the queue's visibility timeout, and go to the dead-letter queue when they were received as often as the redrive policy says.
 
     Args:
         sqs: a boto3 client.
+        properties: of an AWS::Lambda::EventSourceMapping.
         poller_count: most invocations at one time.
+
+    Raises:
+        ConfigError: there is no such function.
     """
 
-    def __init__(self, sqs: Any, queue_url: str, queue_arn: str, functions: Functions, function: str, poller_count: int = 2) -> None:
+    def __init__(self, sqs: Any, functions: Functions, properties: Mapping[str, Any], poller_count: int = 2) -> None:
         self._sqs = sqs
-        self._queue_url = queue_url
-        self._queue_arn = queue_arn
+        self._queue_arn = str(properties["EventSourceArn"])
+        self._queue_url = sqs.get_queue_url(QueueName=self._queue_arn.rpartition(":")[2])["QueueUrl"]
         self._functions = functions
-        self._function = function
+        self._function = functions.named(properties["FunctionName"])
+        self._batch_size = int(properties["BatchSize"])
+        self._reports_failures = "ReportBatchItemFailures" in properties.get("FunctionResponseTypes", ())
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, name=f"event-source_{n}", daemon=True) for n in range(poller_count)]
 
@@ -57,7 +68,7 @@ class EventSource:
         """Receive and hand on one batch. Returns how many messages were received."""
         answer = self._sqs.receive_message(
             QueueUrl=self._queue_url,
-            MaxNumberOfMessages=BATCH_SIZE,
+            MaxNumberOfMessages=self._batch_size,
             WaitTimeSeconds=_LONGEST_WAIT_S,
             AttributeNames=["All"],
         )
@@ -65,7 +76,7 @@ class EventSource:
         if not messages:
             return 0
         result = self._functions.invoke(self._function, {"Records": [self._record(message) for message in messages]})
-        kept = _failed(result, {message["MessageId"] for message in messages})
+        kept = self._kept(result, {message["MessageId"] for message in messages})
         taken = [
             {"Id": message["MessageId"], "ReceiptHandle": message["ReceiptHandle"]}
             for message in messages
@@ -90,28 +101,39 @@ class EventSource:
             "awsRegion": self._queue_arn.split(":")[3],
         }
 
-
-def _failed(result: Result, received: set[str]) -> set[str]:
-    """The messages that stay. An answer that cannot be understood keeps all of them."""
-    if result.failed:
-        return received
-    answer = json.loads(result.payload)
-    if not answer:
-        return set()
-    try:
-        failures = {failure["itemIdentifier"] for failure in answer.get("batchItemFailures") or ()}
-    except (AttributeError, KeyError, TypeError):
-        return received
-    return failures if failures <= received else received
+    def _kept(self, result: Result, received: set[str]) -> set[str]:
+        """The messages that stay. An answer that cannot be understood keeps all of them."""
+        if result.failed:
+            return received
+        answer = json.loads(result.payload) if self._reports_failures else None
+        if not answer:
+            return set()
+        try:
+            failures = {failure["itemIdentifier"] for failure in answer.get("batchItemFailures") or ()}
+        except (AttributeError, KeyError, TypeError):
+            return received
+        return failures if failures <= received else received
 
 
 class Schedule:
-    """Invokes a function again and again, the first time after one interval."""
+    """Invokes a function again and again, the first time after one interval.
 
-    def __init__(self, functions: Functions, function: str, interval_s: float) -> None:
+    Args:
+        properties: of an AWS::Scheduler::Schedule. Its retries and its dead-letter queue are not made.
+
+    Attributes:
+        interval_s: between two invocations.
+
+    Raises:
+        ConfigError: there is no such function, or the schedule is not a rate.
+    """
+
+    def __init__(self, functions: Functions, properties: Mapping[str, Any]) -> None:
+        target = properties["Target"]
         self._functions = functions
-        self._function = function
-        self._interval_s = interval_s
+        self._function = functions.named(target["Arn"])
+        self._event = json.loads(target["Input"])
+        self.interval_s = _interval_s(properties["ScheduleExpression"])
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
 
@@ -124,7 +146,19 @@ class Schedule:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
-            result = self._functions.invoke(self._function, {})
-            if result.failed:
-                _log.warning("scheduled_function_failed", function=self._function, payload=result.payload)
+        while not self._stopping.wait(self.interval_s):
+            self.invoke()
+
+    def invoke(self) -> Result:
+        """Invoke the function once, now."""
+        result = self._functions.invoke(self._function, self._event)
+        if result.failed:
+            _log.warning("scheduled_function_failed", function=self._function, payload=result.payload)
+        return result
+
+
+def _interval_s(expression: str) -> float:
+    match = _RATE.fullmatch(expression)
+    if match is None:
+        raise ConfigError("fastscp local", f"the schedule {expression!r} is not a rate")
+    return float(match[1]) * _UNITS_S[match[2]]

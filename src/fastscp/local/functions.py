@@ -1,4 +1,4 @@
-"""The Lambda functions: which there are, and the processes that run them.
+"""The processes that run the Lambda functions.
 
 Enters: events. Leaves: what the handlers return, or how they failed. Never: a handler called by two threads of one process.
 """
@@ -15,12 +15,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastscp.local.objects import ACCOUNT_ID
-
-TIMEOUTS_S = {"trigger_import": 120, "start_import_job": 120, "check_status": 600, "sweep_batches": 600}
-"""The functions, and how long each may take (docs/workflow.md)."""
+from fastscp.errors import ConfigError
 
 _GRACE_S = 5.0
+
+
+class Function(NamedTuple):
+    """What Lambda is told of a function.
+
+    Attributes:
+        handler: module and name, with dots.
+        timeout_s: how long it may take.
+        variables: what it finds in its environment.
+    """
+
+    arn: str
+    handler: str
+    timeout_s: float
+    variables: dict[str, str]
 
 
 class Result(NamedTuple):
@@ -33,10 +45,6 @@ class Result(NamedTuple):
 
     payload: str
     failed: bool
-
-
-def function_arn(function: str, region: str) -> str:
-    return f"arn:aws:lambda:{region}:{ACCOUNT_ID}:function:{function}"
 
 
 class _Environment:
@@ -91,45 +99,55 @@ class Functions:
 
     Args:
         code: directory with the packages of the functions.
-        environ: what the functions find in their environment.
+        functions: by name. Those whose environment is the same share processes.
         log: file that gets what the functions log.
-        process_count: most invocations at one time.
+        process_count: most invocations at one time of functions that share processes.
     """
 
-    def __init__(self, code: Path, environ: Mapping[str, str], region: str, log: Path, process_count: int) -> None:
+    def __init__(self, code: Path, functions: Mapping[str, Function], log: Path, process_count: int) -> None:
         self._code = code
-        self._environ = dict(environ)
-        self._region = region
+        self._functions = functions
         self._log = log
-        self._idle: queue.Queue[_Environment | None] = queue.Queue()
-        for _ in range(process_count):
-            self._idle.put(None)
         self._process_count = process_count
+        shared: dict[frozenset[tuple[str, str]], queue.Queue[_Environment | None]] = {}
+        self._idle = {name: shared.setdefault(frozenset(one.variables.items()), queue.Queue()) for name, one in functions.items()}
+        for idle in shared.values():
+            for _ in range(process_count):
+                idle.put(None)
 
-    def invoke(self, function: str, event: Any) -> Result:
+    def named(self, arn: str) -> str:
+        """The name of the function that has this ARN. Raises ConfigError."""
+        for name, function in self._functions.items():
+            if function.arn == arn:
+                return name
+        raise ConfigError("fastscp local", f"{arn} is to be invoked and is none of the functions")
+
+    def invoke(self, name: str, event: Any) -> Result:
         """Call a function and wait for its result."""
-        environment = self._idle.get() or _Environment(self._code, self._environ, self._log)
+        function, idle = self._functions[name], self._idle[name]
+        environment = idle.get() or _Environment(self._code, function.variables, self._log)
         request_id = str(uuid.uuid4())
         invocation = {
             "id": request_id,
-            "function": function,
-            "arn": function_arn(function, self._region),
-            "handler": f"{function}.handler.handler",
+            "function": name,
+            "arn": function.arn,
+            "handler": function.handler,
             "event": event,
-            "timeout_s": TIMEOUTS_S[function],
+            "timeout_s": function.timeout_s,
         }
         result = environment.invoke(invocation)
         if result is not None:
-            self._idle.put(environment)
+            idle.put(environment)
             return result
         environment.stop()
-        self._idle.put(None)
-        message = f"RequestId: {request_id} Error: Runtime exited or its {TIMEOUTS_S[function]} s were over"
+        idle.put(None)
+        message = f"RequestId: {request_id} Error: Runtime exited or its {function.timeout_s:g} s were over"
         return Result(json.dumps({"errorType": "Runtime.ExitError", "errorMessage": message}), True)
 
     def stop(self) -> None:
         """End the processes, each after its invocation."""
-        for _ in range(self._process_count):
-            environment = self._idle.get()
-            if environment is not None:
-                environment.stop()
+        for idle in set(self._idle.values()):
+            for _ in range(self._process_count):
+                environment = idle.get()
+                if environment is not None:
+                    environment.stop()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import yaml
@@ -40,6 +41,9 @@ class Resolved(NamedTuple):
 
     resources: dict[str, Resource]
     outputs: dict[str, Any]
+
+    def of_type(self, kind: str) -> list[Resource]:
+        return [resource for resource in self.resources.values() if resource.type == kind]
 
 
 class _Loader(yaml.CSafeLoader):
@@ -74,19 +78,35 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def resolve(
-    path: Path, parameters: Mapping[str, str], *, stack: str = "fastscp", region: str = "us-east-1", account: str = "0" * 12
+    path: Path,
+    parameters: Mapping[str, str],
+    *,
+    stack: str = "fastscp",
+    region: str = "us-east-1",
+    account: str = "0" * 12,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> Resolved:
     """The stack that these parameters make of a template. Nested templates are read from the same directory, by the ends of their URLs.
 
+    Args:
+        names: by path, what resources are called that the templates leave to CloudFormation to name.
+
     Raises:
-        TemplateError: a parameter is unknown, missing or refused, a rule does not hold, or the template says what is not understood.
+        TemplateError: a parameter is unknown, missing or refused, a rule does not hold, there is no such resource to name, or the
+            template says what is not understood.
     """
-    return _Stack(path, parameters, stack, "", {"AWS::Region": region, "AWS::AccountId": account}).resolved()
+    resolved = _Stack(path, parameters, stack, "", {"AWS::Region": region, "AWS::AccountId": account}, names).resolved()
+    if unknown := names.keys() - resolved.resources.keys():
+        raise TemplateError(f"{path.name}: there is no resource {', '.join(sorted(unknown))} to name")
+    return resolved
 
 
 class _Stack:
-    def __init__(self, path: Path, parameters: Mapping[str, str], name: str, where: str, pseudo: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, parameters: Mapping[str, str], name: str, where: str, pseudo: Mapping[str, str], names: Mapping[str, str]
+    ) -> None:
         self._path = path
+        self._names = names
         self._name = name
         self._where = where
         stack_id = f"arn:aws:cloudformation:{pseudo['AWS::Region']}:{pseudo['AWS::AccountId']}:stack/{name}/{'0' * 8}"
@@ -215,19 +235,19 @@ class _Stack:
             raise self._error(f"attribute {attribute} of {name} ({kind}) is not known") from error
 
     def _physical_name(self, name: str) -> str:
-        """What the template names the resource, or a name like those that CloudFormation makes."""
+        """What the template names the resource, or what was asked for, or a name like those that CloudFormation makes."""
         properties = self._template["Resources"][name].get("Properties", {})
         for key in ("StateMachineName", "LogGroupName", "FunctionName", "TableName", "QueueName", "BucketName", "TopicName", "TrailName"):
             if key in properties:
                 return str(self.value(properties[key]))
-        return f"{self._name}-{name}"
+        return self._names.get(self._where + name, f"{self._name}-{name}")
 
     def _nested_stack(self, name: str) -> Resolved:
         if name not in self._nested:
             properties = self._template["Resources"][name]["Properties"]
             path = self._path.parent / str(self.value(properties["TemplateURL"])).rpartition("/")[2]
             parameters = self.value(properties.get("Parameters", {}))
-            nested = _Stack(path, parameters, f"{self._name}-{name}", f"{self._where}{name}/", self._pseudo)
+            nested = _Stack(path, parameters, f"{self._name}-{name}", f"{self._where}{name}/", self._pseudo, self._names)
             self._nested[name] = nested.resolved()
         return self._nested[name]
 
