@@ -33,7 +33,7 @@ def held(resolved: Resolved, name: str) -> set[tuple[str, str]]:
     }
     found = set()
     for policy in resolved.resources[f"Workflow/{name}Role"].properties["Policies"]:
-        for statement in policy["PolicyDocument"]["Statement"]:
+        for statement in (one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"):
             for resource in as_list(statement["Resource"]):
                 kind = (
                     next(kind for start, kind in kinds.items() if resource.startswith(start))
@@ -69,6 +69,7 @@ def test_what_lambda_does_for_the_queue_is_held_by_its_function_alone() -> None:
             "Action: medical-imaging:StartDICOMImportJob",
         ),
         ("Resource: !Ref JobTableArn", "Resource: !Ref BatchTableArn"),
+        ("Sid: StartJob\n                Effect: Allow", "Sid: StartJob\n                Effect: Deny"),
         ("Action: [dynamodb:GetItem, dynamodb:UpdateItem]", "Action: [dynamodb:GetItem, dynamodb:UpdateItem, dynamodb:PutItem]"),
     ],
 )
