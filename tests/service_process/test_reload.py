@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers import encoding as enc
 from tests.peers.datasets import make
+from tests.peers.encoding import Context
 from tests.peers.raw_scu import RawScu, Rejected
 from tests.peers.server import FastScp
 from tests.service_process.test_workers import workers
+
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
 def store(scu: RawScu) -> None:
@@ -74,6 +78,48 @@ def test_what_may_change_changes_for_who_comes_next(tmp_path: Path) -> None:
         stack.close()
         assert server.stop() == 0
         assert {record["outcome"] for record in server.events("association_ended")} <= {"released", "closed"}
+
+
+def test_who_may_send_what_changes_for_who_comes_next(tmp_path: Path) -> None:
+    """The rest of what may change; nobody who is there notices."""
+    file = tmp_path / "fastscp.toml"
+    file.write_text("")
+    large = make(pixel_bytes=5000)
+    with FastScp(tmp_path / "received", "--config", str(file), "--workers", "2") as server, ExitStack() as stack:
+        here = [stack.enter_context(RawScu(server.port)) for _ in range(4)]
+        for scu in here:
+            scu.associate()
+
+        def all_go_on() -> None:
+            for scu in here:
+                assert scu.store(large.sop_class, large.sop_instance, large.data_set).status == 0
+
+        assert reload(server, file, 'peers = ["192.0.2.0/24"]\n')["changed"] == ["peers"]
+        all_go_on()
+        assert [rejection(server) for _ in range(4)] == [(1, 1, 1)] * 4
+        assert {record["reason"] for record in server.events("association_rejected")} == {"peer_address"}
+
+        assert reload(server, file, 'max_instance_size = "1KiB"\n')["changed"] == ["peers", "max_instance_size"]
+        all_go_on()
+        for _ in range(4):
+            with RawScu(server.port) as scu:
+                scu.associate()
+                assert scu.store(large.sop_class, large.sop_instance, large.data_set).status == 0xA700
+                store(scu)
+                scu.release()
+
+        assert reload(server, file, f'sop_classes = ["{MR_IMAGE}"]\n')["changed"] == ["sop_classes", "max_instance_size"]
+        all_go_on()
+        for _ in range(4):
+            with RawScu(server.port) as scu:
+                assert scu.associate([Context(1, enc.CT_IMAGE), Context(3, MR_IMAGE)]).results == {1: 3, 3: 0}
+                scu.release()
+
+        assert reload(server, file, "")["changed"] == ["sop_classes"]
+        all_go_on()
+        assert rejection(server) is None
+        stack.close()
+        assert server.stop() == 0
 
 
 def test_what_cannot_change_is_said_and_kept(tmp_path: Path) -> None:
