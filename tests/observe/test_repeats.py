@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from fastscp.observe import log
-from fastscp.observe.repeats import MOST_IN_A_WINDOW, UNLIMITED, WINDOW_S, Repeats
+from fastscp.observe.repeats import FOR_EACH, MOST_IN_A_WINDOW, MOST_SUBJECTS, UNLIMITED, WINDOW_S, Repeats
 
 
 class Clock:
@@ -18,11 +18,11 @@ class Clock:
         return self.now_s
 
 
-def passed(repeats: Repeats, event: str, times: int, method: str = "warning") -> list[dict[str, Any]]:
+def passed(repeats: Repeats, event: str, times: int, method: str = "warning", **facts: str) -> list[dict[str, Any]]:
     records = []
     for _ in range(times):
         try:
-            records.append(dict(repeats(None, method, {"event": event})))
+            records.append(dict(repeats(None, method, {"event": event, **facts})))
         except structlog.DropEvent:
             continue
     return records
@@ -43,6 +43,34 @@ def test_each_event_has_its_own_number() -> None:
     repeats = Repeats(Clock())
     passed(repeats, "no_association", 50)
     assert len(passed(repeats, "cannot_accept", 1, "error")) == 1
+
+
+def rejected(repeats: Repeats, times: int, title: str, reason: str = "local_limit") -> list[dict[str, Any]]:
+    return passed(repeats, "association_rejected", times, calling_aet=title, peer_address="192.0.2.1", reason=reason)
+
+
+def test_who_is_rejected_again_and_again_hides_nobody() -> None:
+    clock = Clock()
+    repeats = Repeats(clock)
+    assert len(rejected(repeats, 1000, "CT1")) == MOST_IN_A_WINDOW
+    assert len(rejected(repeats, 1, "CT2")) == 1
+    assert len(rejected(repeats, 1, "CT1", "called_aet")) == 1
+    clock.now_s += WINDOW_S
+    (record,) = rejected(repeats, 1, "CT1")
+    assert record["dropped"] == 1000 - MOST_IN_A_WINDOW
+    assert set(FOR_EACH["association_rejected"]) <= set(record)
+
+
+def test_subjects_that_a_peer_makes_up_are_bounded() -> None:
+    clock = Clock()
+    repeats = Repeats(clock)
+    assert len([title for title in range(10_000) if rejected(repeats, 1, f"X{title}")]) == MOST_SUBJECTS + MOST_IN_A_WINDOW
+    assert sum(map(len, repeats._windows.values())) <= MOST_SUBJECTS + 1
+    # A minute later there is room for others.
+    clock.now_s += WINDOW_S
+    assert len(rejected(repeats, 30, "CT1")) == MOST_IN_A_WINDOW
+    assert len([title for title in range(10_000) if rejected(repeats, 1, f"Y{title}")]) <= MOST_SUBJECTS + MOST_IN_A_WINDOW
+    assert sum(map(len, repeats._windows.values())) <= MOST_SUBJECTS + 1
 
 
 @pytest.mark.parametrize("event", sorted(UNLIMITED))

@@ -13,12 +13,18 @@ WINDOW_S = 60.0
 MOST_IN_A_WINDOW = 20
 LIMITED_LEVELS = frozenset({"warning", "error"})
 
-UNLIMITED = frozenset({"association_rejected", "instance_refused"})
-"""Each of these names somebody who was turned away, or an instance that is not stored: nothing else does."""
+UNLIMITED = frozenset({"instance_refused"})
+"""Each of these names an instance that is not stored: nothing else does."""
+
+FOR_EACH = {"association_rejected": ("reason", "calling_aet", "peer_address")}
+"""Events of which each subject has a number of its own: a peer that tries again and again hides no other one."""
+
+MOST_SUBJECTS = 100
+"""Subjects of one event in a window. Who they are the peers say: further ones share a number."""
 
 
 class _Window:
-    """Of one event: since when, how many came, how many were dropped."""
+    """Of one event, or one subject of it: since when, how many came, how many were dropped."""
 
     __slots__ = ("count", "dropped_count", "start_s")
 
@@ -41,7 +47,7 @@ class Repeats:
         """
         self._clock = clock
         self._lock = threading.Lock()
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[str, dict[tuple[object, ...], _Window]] = {}
 
     def __call__(self, _logger: object, method: str, record: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Pass a record on. Raises structlog.DropEvent where it is one too many."""
@@ -49,13 +55,19 @@ class Repeats:
         if method not in LIMITED_LEVELS or event in UNLIMITED or not isinstance(event, str):
             return record
         now_s = self._clock()
+        subject = tuple(record.get(fact) for fact in FOR_EACH.get(event, ()))
         with self._lock:
             # Events are names in the code: there are not many.
-            window = self._windows.setdefault(event, _Window(now_s))
+            windows = self._windows.setdefault(event, {})
+            if subject not in windows and len(windows) >= MOST_SUBJECTS:
+                # Of those that were silent for so long nobody waits for the number.
+                windows = self._windows[event] = {key: one for key, one in windows.items() if now_s - one.start_s < WINDOW_S}
+                subject = subject if len(windows) < MOST_SUBJECTS else ()
+            window = windows.setdefault(subject, _Window(now_s))
             dropped_count = 0
             if now_s - window.start_s >= WINDOW_S:
                 dropped_count = window.dropped_count
-                window = self._windows[event] = _Window(now_s)
+                window = windows[subject] = _Window(now_s)
             window.count += 1
             if window.count > MOST_IN_A_WINDOW:
                 window.dropped_count += 1
