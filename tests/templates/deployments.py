@@ -30,6 +30,8 @@ VARIANTS = {
         "DatastoreID": "0" * 32,
         "DicomPrefix": "hospital",
         "ResultsPrefix": "imports",
+        "FunctionConcurrency": "20",
+        "FunctionMemory": "2048",
     },
     "tls": LEAST
     | PEERS

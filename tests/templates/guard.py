@@ -182,11 +182,23 @@ def accesses_are_logged(resolved: Resolved) -> Iterator[str]:
         if bucket(resolved, name).properties.get("LoggingConfiguration", {}).get("DestinationBucketName") != log:
             yield f"{name}: accesses are not logged"
     for path, group in of_type(resolved, "AWS::Logs::LogGroup"):
-        if not group.properties.get("RetentionInDays"):
-            yield f"{path} keeps records for ever"
+        if str(group.properties.get("RetentionInDays")) != "365":
+            yield f"{path} does not keep records as LogRetentionDays says"
+    for path, function in of_type(resolved, "AWS::Lambda::Function"):
+        if function.properties.get("LoggingConfig") != {
+            "LogGroup": resolved.resources["Workflow/FunctionLogGroup"].ref,
+            "LogFormat": "Text",
+        }:
+            yield f"{path} logs elsewhere"
+    steps = resolved.resources["Workflow/StateMachineLogGroup"].ref
+    destination = {"CloudWatchLogsLogGroup": {"LogGroupArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{steps}:*"}}
+    if not steps.startswith("/aws/vendedlogs/states/"):
+        yield "the log of the state machine counts against the account's ten resource policies"
     machine = resolved.resources["Workflow/ImportStateMachine"].properties
-    if machine["LoggingConfiguration"]["Level"] != "ALL" or not machine["TracingConfiguration"]["Enabled"]:
-        yield "the state machine does not log or trace"
+    if machine["LoggingConfiguration"] != {"Level": "ALL", "IncludeExecutionData": True, "Destinations": [destination]}:
+        yield "the state machine does not log"
+    if not machine["TracingConfiguration"]["Enabled"]:
+        yield "the state machine does not trace"
 
 
 @rule
@@ -251,6 +263,11 @@ def each_function_has_a_role_of_its_own(resolved: Resolved) -> Iterator[str]:
             yield f"{path} is not in the VPC"
         if function.properties["TracingConfig"] != {"Mode": "Active"}:
             yield f"{path} is not traced"
+        if (function.properties["Runtime"], function.properties["Architectures"]) != ("python3.12", ["arm64"]):
+            yield f"{path} runs on something that the package is not tried on"
+        sizes = {str(function.properties.get(name)) for name in ("MemorySize", "ReservedConcurrentExecutions")}
+        if sizes not in ({"1024", "None"}, {"2048", "20"}):
+            yield f"{path}: FunctionMemory or FunctionConcurrency does not reach it"
 
 
 @rule

@@ -39,13 +39,14 @@ KNOWN_NAMES = {
     "PublicSubnetIDs",
     "PrivateSubnetIDs",
 }
+# RetainExceptOnCreate: what a rollback of the first deployment can delete, and does.
 KEPT = {
-    "AWS::S3::Bucket",
-    "AWS::DynamoDB::Table",
-    "AWS::HealthImaging::Datastore",
-    "AWS::KMS::Key",
-    "AWS::Logs::LogGroup",
-    "AWS::ECR::Repository",
+    "AWS::S3::Bucket": "Retain",
+    "AWS::DynamoDB::Table": "Retain",
+    "AWS::KMS::Key": "Retain",
+    "AWS::HealthImaging::Datastore": "RetainExceptOnCreate",
+    "AWS::Logs::LogGroup": "RetainExceptOnCreate",
+    "AWS::ECR::Repository": "RetainExceptOnCreate",
 }
 OUTPUTS = {"NetworkLoadBalancerDNS", "DICOMPort", "DICOMAETitle", "DicomBucketName", "ResultsBucketName", "BatchTableName", "JobTableName"}
 
@@ -116,7 +117,7 @@ def test_outputs_of_nested_stacks_are_used(name: str) -> None:
 def test_what_holds_data_outlives_its_stack(path: Path) -> None:
     for name, body in load(path).get("Resources", {}).items():
         if body["Type"] in KEPT:
-            assert (body.get("DeletionPolicy"), body.get("UpdateReplacePolicy")) == ("RetainExceptOnCreate", "Retain"), name
+            assert (body.get("DeletionPolicy"), body.get("UpdateReplacePolicy")) == (KEPT[body["Type"]], "Retain"), name
 
 
 def memory_of(cpu: str) -> set[int]:
