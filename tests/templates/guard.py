@@ -261,6 +261,10 @@ def each_function_has_a_role_of_its_own(resolved: Resolved) -> Iterator[str]:
     for path, function in of_type(resolved, "AWS::Lambda::Function"):
         if len(function.properties.get("VpcConfig", {}).get("SubnetIds", [])) < 2:
             yield f"{path} is not in the VPC"
+        if not function.properties["Role"].endswith(f":role/{resolved.resources[path.removesuffix('Function') + 'Role'].ref}"):
+            yield f"{path} has another role"
+        if function.properties["VpcConfig"]["SecurityGroupIds"] != [resolved.resources["Network/FunctionSecurityGroup"].ref]:
+            yield f"{path} has another security group"
         if function.properties["TracingConfig"] != {"Mode": "Active"}:
             yield f"{path} is not traced"
         if (function.properties["Runtime"], function.properties["Architectures"]) != ("python3.12", ["arm64"]):

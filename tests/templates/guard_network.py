@@ -6,7 +6,7 @@ from typing import Any
 from fastscp.errors import ConfigError
 from fastscp.local.templates import Resolved, Resource
 from fastscp.settings import Settings, inspect_settings
-from tests.templates.deployments import CERTIFICATE, VARIANTS, of_type
+from tests.templates.deployments import CERTIFICATE, REGION, VARIANTS, of_type
 from tests.templates.guard import TLS_POLICIES, attributes, rule
 
 PEERS = {
@@ -66,7 +66,7 @@ def peers_reach_the_load_balancer_and_nobody_else(resolved: Resolved) -> Iterato
         for out in group.properties.get("SecurityGroupEgress", []):
             if (out["IpProtocol"], out["FromPort"], out["ToPort"]) != ("tcp", 443, 443):
                 yield f"{path} reaches more than HTTPS"
-            if path not in REACHING_AWS and out["CidrIp"] != "127.0.0.1/32":
+            if out["CidrIp"] != ("0.0.0.0/0" if path in REACHING_AWS else "127.0.0.1/32"):
                 yield f"{path} reaches {out['CidrIp']}"
         if not group.properties.get("SecurityGroupEgress"):
             yield f"{path} has no rule for what leaves it, so everything may"
@@ -184,7 +184,7 @@ def proxy_headers_are_believed_from_the_load_balancer_only(resolved: Resolved) -
 @rule
 def tasks_are_confined(resolved: Resolved) -> Iterator[str]:
     task, receiver = resolved.resources["Receiver/TaskDefinition"].properties, container(resolved)
-    if not receiver["ReadonlyRootFilesystem"] or receiver["Privileged"] or receiver["User"].startswith(("0", "root")):
+    if not receiver["ReadonlyRootFilesystem"] or receiver["Privileged"] or receiver["User"] != "10001:10001":
         yield "the container may write to its image, or is privileged, or root"
     if receiver["LinuxParameters"] != {"InitProcessEnabled": True, "Capabilities": {"Drop": ["ALL"]}}:
         yield "the container has capabilities, or no init process"
@@ -215,5 +215,7 @@ def the_receiver_takes_its_settings(resolved: Resolved) -> Iterator[str]:
         yield "the receiver stores under another prefix than the one whose events are taken"
     if settings.port != int(container(resolved)["PortMappings"][0]["ContainerPort"]):
         yield "the receiver listens on another port than the one that is mapped"
+    if (settings.aet, settings.aws_region) != (resolved.outputs["DICOMAETitle"], REGION):
+        yield "the receiver has another AE title, or its bucket another Region"
     if settings.log_format != "json":
         yield "the log is not what CloudWatch takes metrics out of"

@@ -39,6 +39,12 @@ INTERFACES = {
     "ec2:UnassignPrivateIpAddresses",
 }
 
+# Where a service says in whose name it asks for a role, the role asks: these and no others, beside the account.
+SOURCES = {
+    "Receiver/TaskRole": {"ArnLike": {"aws:SourceArn": f"arn:aws:ecs:{REGION}:{ACCOUNT}:*"}},
+    "Network/FlowLogRole": {"ArnLike": {"aws:SourceArn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc-flow-log/*"}},
+    "Workflow/StateMachineRole": {"ArnEquals": {"aws:SourceArn": f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:fastscp-import"}},
+}
 Pairs = set[tuple[str, str]]
 
 
@@ -131,6 +137,9 @@ def services_hold_what_they_do_for_us(resolved: Resolved) -> Iterator[str]:
         (trust,) = roles[path].properties["AssumeRolePolicyDocument"]["Statement"]
         if (trust["Effect"], trust["Action"], trust["Principal"]) != ("Allow", "sts:AssumeRole", {"Service": f"{service}.amazonaws.com"}):
             yield f"{path} is not taken by {service}"
+        sources = {kind: keys for kind, keys in trust.get("Condition", {}).items() if kind != "StringEquals"}
+        if path != "Workflow/DataAccessRole" and sources != SOURCES.get(path, {}):
+            yield f"{path} is taken for {sources}"
         found = allowed(policies_of(roles[path], resolved))
         if service == "lambda":
             found = {pair for pair in found if pair[0].startswith(LAMBDAS_OWN)}
@@ -180,7 +189,7 @@ def logs_reach_their_bucket(resolved: Resolved) -> Iterator[str]:
     arn, log = arn_of(resolved, "Storage/AccessLogBucket"), bucket(resolved, "AccessLog")
     policy = resolved.resources["Storage/AccessLogBucketPolicy"].properties
     found = [
-        (s["Principal"]["Service"].partition(".amazonaws.com")[0], s["Action"], s["Resource"], s["Condition"]["StringEquals"])
+        (s["Principal"]["Service"].removesuffix(".amazonaws.com"), s["Action"], s["Resource"], s["Condition"]["StringEquals"])
         for s in policy["PolicyDocument"]["Statement"]
         if s["Effect"] == "Allow"
     ]

@@ -19,6 +19,12 @@ def connections_reach_the_container(resolved: Resolved) -> Iterator[str]:
         resources["Network/LoadBalancerSecurityGroup"].ref
     ]:
         yield "the load balancer is another, or without its security group"
+    outside = balancer.properties["Scheme"] == "internet-facing"
+    made = {
+        s.ref for path, s in of_type(resolved, "AWS::EC2::Subnet") if path.startswith("Network/Public" if outside else "Network/Private")
+    }
+    if made and set(balancer.properties["Subnets"]) != made:
+        yield "the load balancer is in other subnets"
     if balancer.properties["EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"] != "on":
         yield "the security group does not hold for endpoint services"
     if (group.properties["TargetType"], group.properties["Protocol"], int(group.properties["Port"])) != ("ip", "TCP", port):

@@ -75,17 +75,22 @@ def routes_lead_where_they_should(resolved: Resolved) -> Iterator[str]:
             for route in routes:
                 if "NatGatewayId" in route and zones[gateways[route["NatGatewayId"]]] != subnet.properties["AvailabilityZone"]:
                     yield f"{subnet.ref} leaves through the other zone"
+    attached = {a.properties["InternetGatewayId"] for _, a in of_type(resolved, "AWS::EC2::VPCGatewayAttachment")}
+    used = {r.properties["GatewayId"] for _, r in of_type(resolved, "AWS::EC2::Route") if "GatewayId" in r.properties}
+    if not attached == used == {gateway.ref for _, gateway in of_type(resolved, "AWS::EC2::InternetGateway")}:
+        yield "the route leads to a gateway that the VPC has not"
     public = refs(subnets(resolved, "Public"))
     if not set(gateways.values()) <= public or len(set(gateways.values())) not in (0, len(public)):
         yield "a zone lacks its NAT gateway, or has it in a private subnet"
 
 
-def closed(statement: dict[str, Any]) -> bool:
-    """Whether a statement of an endpoint's policy admits this account only, or the layers of images."""
-    here = statement.get("Condition", {}).get("StringEquals", {})
-    own = ACCOUNT in (here.get("aws:ResourceAccount"), here.get("aws:PrincipalAccount"))
-    named = str(statement["Resource"]).startswith(f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:")
-    return own or named or {name: statement[name] for name in LAYERS} == LAYERS
+def policy_of(service: str) -> list[dict[str, Any]]:
+    """What the endpoint of a service lets through: this account's principals or resources, and the layers of images."""
+    if service == "s3":
+        return [{"Action": "s3:*", "Resource": "*", "Condition": {"StringEquals": {"aws:ResourceAccount": ACCOUNT}}}, LAYERS]
+    if service == "dynamodb":
+        return [{"Action": "dynamodb:*", "Resource": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/*"}]
+    return [{"Action": "*", "Resource": "*", "Condition": {"StringEquals": {"aws:PrincipalAccount": ACCOUNT}}}]
 
 
 @rule
@@ -101,19 +106,21 @@ def endpoints_serve_this_account(resolved: Resolved) -> Iterator[str]:
     group = resolved.resources["Network/EndpointSecurityGroup"]
     for path, one in endpoints.items():
         properties = one.properties
-        for statement in properties.get("PolicyDocument", {}).get("Statement", [{"Resource": "*", "Action": "*", "Effect": "Allow"}]):
-            if statement["Effect"] != "Allow" or not closed(statement):
-                yield f"{path} serves anybody"
-        if properties["VpcEndpointType"] == "Gateway":
+        service = properties["ServiceName"].removeprefix(f"com.amazonaws.{REGION}.")
+        statements = [dict(statement) for statement in properties.get("PolicyDocument", {}).get("Statement", [])]
+        for statement in statements:
+            statement.pop("Sid")
+        if statements != [{"Effect": "Allow", "Principal": "*"} | wanted for wanted in policy_of(service)]:
+            yield f"{path} serves anybody, or nobody"
+        if properties["VpcEndpointType"] != ("Gateway" if service in ("s3", "dynamodb") else "Interface"):
+            yield f"{path} is another kind of endpoint"
+        elif properties["VpcEndpointType"] == "Gateway":
             if set(properties["RouteTableIds"]) != tables:
                 yield f"{path} is not in the route tables"
         elif not properties["PrivateDnsEnabled"]:
             yield f"{path} is not used, for want of private DNS"
         elif set(properties["SubnetIds"]) != refs(private) or properties["SecurityGroupIds"] != [group.ref]:
             yield f"{path} is somewhere else, or open to others"
-    s3 = endpoints["Network/S3Endpoint"].properties["PolicyDocument"]["Statement"]
-    if not any({name: statement[name] for name in LAYERS} == LAYERS for statement in s3):
-        yield "images cannot be pulled"
     callers = {resolved.resources[f"Network/{name}SecurityGroup"].ref for name in ("Task", "Function")}
     let_in = [(r["IpProtocol"], r["FromPort"], r["ToPort"], r["SourceSecurityGroupId"]) for r in group.properties["SecurityGroupIngress"]]
     if sorted(let_in) != sorted(("tcp", 443, 443, caller) for caller in callers):

@@ -61,7 +61,8 @@ def manifests_and_inbox_files_reach_the_queue(resolved: Resolved) -> Iterator[st
         if one["Event"] != "s3:ObjectCreated:*":
             yield f"{one['Event']} misses multipart uploads or copies"
     policy = resolved.resources["Storage/ImportQueuePolicy"].properties["PolicyDocument"]["Statement"]
-    allowed = [s for s in policy if s["Effect"] == "Allow" and s["Principal"] == {"Service": "s3.amazonaws.com"} and s["Resource"] == queue]
+    sends = ("Allow", {"Service": "s3.amazonaws.com"}, "sqs:SendMessage", queue)
+    allowed = [s for s in policy if (s["Effect"], s["Principal"], s["Action"], s["Resource"]) == sends]
     if len(allowed) != 1 or allowed[0]["Condition"]["StringEquals"]["aws:SourceAccount"] != ACCOUNT:
         yield "the bucket may not send to the queue, or anybody's may"
 
@@ -132,7 +133,7 @@ def the_functions_have_their_environment(resolved: Resolved) -> Iterator[str]:
             yield f"{name}: another environment than trigger_import"
         if function(resolved, name)["Handler"] != f"{snake(name)}.handler.handler":
             yield f"{name}: another handler"
-        if not function(resolved, name)["Code"]["S3Key"].endswith("/lambdas.zip"):
+        if function(resolved, name)["Code"] != {"S3Bucket": "artefacts", "S3Key": "fastscp/0123/lambdas.zip"}:
             yield f"{name}: another package"
 
 
@@ -155,7 +156,9 @@ def the_state_machine_calls_the_functions(resolved: Resolved) -> Iterator[str]:
             if not match or state["TimeoutSeconds"] <= int(function(resolved, match[1])["Timeout"]):
                 yield f"state {name} gives up before its function does"
     machine = resolved.resources["Workflow/ImportStateMachine"].properties
-    if not machine["DefinitionS3Location"]["Key"].endswith("/import.asl.json") or machine["StateMachineType"] != "STANDARD":
+    if machine["DefinitionS3Location"] != {"Bucket": "artefacts", "Key": "fastscp/0123/import.asl.json"}:
+        yield "another definition"
+    if machine["StateMachineType"] != "STANDARD":
         yield "another definition"
 
 
@@ -165,6 +168,13 @@ def the_sweeper_runs(resolved: Resolved) -> Iterator[str]:
     sweeper = resolved.resources["Workflow/SweepBatchesFunction"].ref
     if schedule["ScheduleExpression"] != "rate(5 minutes)" or schedule["Target"]["Arn"].rpartition(":")[2] != sweeper:
         yield "the schedule does not call the sweeper every five minutes"
+    retries = {"MaximumRetryAttempts": 1, "MaximumEventAgeInSeconds": 300}
+    if (
+        schedule["FlexibleTimeWindow"] != {"Mode": "OFF"}
+        or schedule["Target"]["RetryPolicy"] != retries
+        or schedule["Target"]["Input"] != "{}"
+    ):
+        yield "the schedule calls late, or again and again, or with something"
     role = resolved.resources["Workflow/SweepScheduleRole"]
     allowed = {s["Action"]: s["Resource"] for s in policies_of(role, resolved) if isinstance(s["Action"], str)}
     if (
@@ -186,12 +196,22 @@ def the_sweeper_runs(resolved: Resolved) -> Iterator[str]:
 def every_alarm_tells_somebody(resolved: Resolved) -> Iterator[str]:
     topic = resolved.resources["Monitoring/AlarmTopic"].ref
     for path, alarm in of_type(resolved, "AWS::CloudWatch::Alarm"):
-        if alarm.properties.get("AlarmActions") != [topic]:
+        if not alarm.properties.get("AlarmActions") == alarm.properties.get("OKActions") == [topic]:
             yield f"{path} tells nobody"
         if "First:" not in alarm.properties["AlarmDescription"]:
             yield f"{path} says not what to do first"
         if alarm.properties.get("TreatMissingData") not in ("notBreaching", "breaching"):
             yield f"{path} does not say what silence means"
+    said = resolved.resources["Monitoring/AlarmTopicPolicy"].properties["PolicyDocument"]["Statement"]
+    here = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    by_cloudwatch = ("Allow", {"Service": "cloudwatch.amazonaws.com"}, "sns:Publish", topic, here)
+    if [(s["Effect"], s["Principal"], s["Action"], s["Resource"], s["Condition"]) for s in said if s["Effect"] == "Allow"] != [
+        by_cloudwatch
+    ]:
+        yield "alarms may not be published, or others may publish"
+    for path, subscription in of_type(resolved, "AWS::SNS::Subscription"):
+        if subscription.properties != {"TopicArn": topic, "Protocol": "email", "Endpoint": "alarms@example.org"}:
+            yield f"{path} tells somebody else"
 
 
 def metrics_of_alarms(resolved: Resolved) -> Iterator[tuple[str, str, dict[str, str]]]:

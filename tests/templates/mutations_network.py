@@ -160,4 +160,21 @@ MUTATIONS: list[Mutation] = [
         "Key: deletion_protection.enabled, Value: !Ref DeletionProtection",
         "Key: deletion_protection.enabled, Value: 'false'",
     ),
+    ("routes_lead_where_they_should", "defaults", N, "InternetGatewayId: !Ref InternetGateway", "InternetGatewayId: !Ref PublicRouteTable"),
+    ("endpoints_serve_this_account", "defaults", N, "VpcEndpointType: Interface", "VpcEndpointType: GatewayLoadBalancer"),
+    (
+        "connections_reach_the_container",
+        "tls",
+        MAIN,
+        "!GetAtt Network.Outputs.PrivateSubnetIDs, !GetAtt Network.Outputs.PublicSubnetIDs]",
+        "!GetAtt Network.Outputs.PublicSubnetIDs, !GetAtt Network.Outputs.PrivateSubnetIDs]",
+    ),
+    (
+        "the_receiver_takes_its_settings",
+        "defaults",
+        R,
+        "Name: FASTSCP_AWS_REGION, Value: !Ref AWS::Region",
+        "Name: FASTSCP_AWS_REGION, Value: us-west-2",
+    ),
+    ("tasks_are_confined", "defaults", R, "User: '10001:10001'", "User: '10001:0'"),
 ]

@@ -8,7 +8,9 @@ import pytest
 
 from fastscp.local.templates import Resolved
 from tests.templates.deployments import changed, deployed, of_type
+from tests.templates.guard_wiring import metrics_of_alarms
 from tests.templates.mutations import M
+from tests.templates.test_metrics import lines_of_the_dashboard
 
 QUARTER_S, FIVE_MINUTES_S, MINUTE_S = 900, 300, 60
 
@@ -112,6 +114,59 @@ def test_each_alarm_waits_for_what_the_runbook_says() -> None:
     assert wrong_alarms(deployed("defaults")) == set()
 
 
+def of_the_stack(resolved: Resolved) -> dict[str, dict[str, set[str]]]:
+    """By namespace: the dimensions that are written, and what they may be in this stack."""
+    resources = resolved.resources
+    queues = {queue.ref.rpartition("/")[2] for _, queue in of_type(resolved, "AWS::SQS::Queue")}
+    balancer = resources["Receiver/LoadBalancer"].ref.partition(":loadbalancer/")[2]
+    group = resources["Receiver/TargetGroup"].ref.rpartition(":")[2]
+    return {
+        "AWS/ECS": {
+            "ClusterName": {resources["Receiver/Cluster"].ref},
+            "ServiceName": {resources["Receiver/Service"].ref.rpartition("/")[2]},
+        },
+        "AWS/NetworkELB": {"LoadBalancer": {balancer}, "TargetGroup": {group}},
+        "AWS/Lambda": {"FunctionName": {function.ref for _, function in of_type(resolved, "AWS::Lambda::Function")}},
+        "AWS/States": {"StateMachineArn": {resources["Workflow/ImportStateMachine"].ref}},
+        "AWS/SQS": {"QueueName": queues},
+        "fastscp": {"service": {"fastscp"}},
+        "fastscp/fastscp": {"Service": {"receiver"}},
+    }
+
+
+def watched_elsewhere(resolved: Resolved) -> set[str]:
+    """Names of metrics that an alarm or the dashboard looks for where this stack does not write them."""
+    elsewhere = set()
+    written = of_the_stack(resolved)
+    lines = [(namespace, name, dimensions) for namespace, name, dimensions, _ in lines_of_the_dashboard(resolved)]
+    # NLB counts flows for the whole load balancer, hosts for the target group; a metric filter has no dimension.
+    whole = {"LoadBalancer"}
+    for namespace, name, dimensions in [*metrics_of_alarms(resolved), *lines]:
+        if name == "WorkersLost":
+            continue
+        wanted = set(written[namespace]) if "Host" in name or namespace != "AWS/NetworkELB" else whole
+        if set(dimensions) != wanted or not all(value in written[namespace][dimension] for dimension, value in dimensions.items()):
+            elsewhere.add(name)
+    return elsewhere
+
+
+def test_what_is_watched_is_of_this_stack() -> None:
+    assert watched_elsewhere(deployed("defaults")) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("{ Name: ClusterName, Value: !Ref ClusterName }", "{ Name: ClusterName, Value: other }", "CPUUtilization"),
+        ("Name: StateMachineArn, Value", "Name: StateMachine, Value", "ExecutionsFailed"),
+        ("Dimensions: [{ Name: service, Value: !Ref ServiceName }]", "Dimensions: []", "BatchesFailed"),
+        ('"LoadBalancer", "${LoadBalancerFullName}", "TargetGroup"', '"LoadBalancer", "other", "TargetGroup"', "HealthyHostCount"),
+    ],
+)
+def test_a_metric_that_is_looked_for_elsewhere_is_noticed(tmp_path: Path, old: str, new: str, name: str) -> None:
+    assert name in watched_elsewhere(deployed("defaults", changed(tmp_path, M, old, new)))
+
+
 def test_functions_and_queues_of_alarms_are_those_of_the_stack() -> None:
     resolved = deployed("defaults")
     functions = {resource.ref for _, resource in of_type(resolved, "AWS::Lambda::Function")}
@@ -123,9 +178,6 @@ def test_functions_and_queues_of_alarms_are_those_of_the_stack() -> None:
     for name, queue in (("ImportDeadLetter", "Storage/ImportDeadLetterQueue"), ("SweepDeadLetter", "Workflow/SweepDeadLetterQueue")):
         (dimension,) = resolved.resources[f"Monitoring/{name}Alarm"].properties["Dimensions"]
         assert dimension["Value"] == resolved.resources[queue].ref.rpartition("/")[2]
-    service = {"Name": "ServiceName", "Value": resolved.resources["Receiver/Service"].ref.rpartition("/")[2]}
-    for name in ("Cpu", "Memory"):
-        assert service in resolved.resources[f"Monitoring/{name}Alarm"].properties["Dimensions"]
 
 
 def test_the_dashboard_shows_what_is_going_on() -> None:

@@ -233,6 +233,21 @@ def test_data_stays_for_longer_than_the_alarm_takes() -> None:
     assert shortest_days * 24 * 60 > 3 * MAIN["Parameters"]["ImportAgeAlarmMinutes"]["MaxValue"]
 
 
+def test_a_message_is_hidden_for_as_long_as_lambda_asks_for() -> None:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html: six times the function's time limit."""
+    for timeout in MAIN["Parameters"]["TriggerTimeout"]["AllowedValues"]:
+        resources = resolve(CFN / "main.yaml", LEAST | {"TriggerTimeout": timeout}).resources
+        assert resources["Workflow/TriggerImportFunction"].properties["Timeout"] == timeout
+        assert int(resources["Storage/ImportQueue"].properties["VisibilityTimeout"]) == 6 * int(timeout)
+
+
+def test_the_user_of_the_container_is_that_of_the_image() -> None:
+    said = re.search(r"^USER (\S+)$", (CFN.parent / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert said
+    definition = resolve(CFN / "main.yaml", LEAST).resources["Receiver/TaskDefinition"].properties["ContainerDefinitions"][0]
+    assert definition["User"] == said[1]
+
+
 def test_the_template_is_read_as_it_is_written() -> None:
     assert resolve(CFN / "main.yaml", LEAST, region=REGION).outputs["DICOMPort"] == "11112"
     assert resolve(CFN / "main.yaml", LEAST | {"TLSCertificateARN": CERTIFICATE}).outputs["DICOMPort"] == "2762"
