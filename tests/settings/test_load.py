@@ -1,7 +1,9 @@
 """Flags over environment over file, and every way in which they can be wrong."""
 
 import ipaddress
+import itertools
 import os
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,7 @@ from fastscp.settings import (
     load_settings,
 )
 from fastscp.settings.machine import processor_count
+from fastscp.settings.table import ABORT_GRACE_S, EXIT_GRACE_S
 
 
 @pytest.fixture(autouse=True)
@@ -272,6 +275,43 @@ def test_contradictions_name_the_option_that_was_chosen(tmp_path: Path, monkeypa
     monkeypatch.setenv("FASTSCP_DRAIN_TIMEOUT", "1")
     assert problem({}).startswith("FASTSCP_DRAIN_TIMEOUT: ")
     assert load_settings({"port": "0", "admin_port": "0", "drain_timeout": "61", "stop_timeout": "119"})[0].port == 0
+
+
+FARGATE = {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"}
+DEFAULTS = {"put_timeout": 30.0, "drain_timeout": 75.0, "stop_timeout": 120.0}
+LADDER = [
+    dict(zip(DEFAULTS, values, strict=True))
+    for values in itertools.product(
+        (None, 1.0, 29.0, 30.0, 38.0, 39.0, 80.0), (None, 1.0, 30.0, 31.0, 75.0, 83.0, 84.0), (None, 8.0, 68.0, 120.0)
+    )
+]
+
+
+@pytest.mark.parametrize("place", ["flag", "environment", "file"])
+def test_the_ladder_of_the_drain_is_held_for_every_combination(tmp_path: Path, place: str) -> None:
+    """PUT < drain, and drain, aborts, manifests and the exit within what the service manager waits; told of whoever chose a value."""
+    seen = Counter[bool]()
+    for chosen in LADDER:
+        given = {name: f"{value:g}" for name, value in chosen.items() if value is not None}
+        put_s, drain_s, stop_s = (DEFAULTS[name] if value is None else value for name, value in chosen.items())
+        flags: dict[str, object] = dict(given) if place == "flag" else {}
+        environ = {OPTIONS[name].variable: value for name, value in given.items()} if place == "environment" else {}
+        if place == "file":
+            flags["config"] = write(tmp_path, "".join(f"{name} = {value}\n" for name, value in given.items()))
+        problems = inspect_settings(flags, environ).problems
+        fits = put_s < drain_s and drain_s + ABORT_GRACE_S + put_s + EXIT_GRACE_S <= stop_s
+        assert (not problems) == fits, (chosen, problems)
+        for problem in problems:
+            assert any(name in problem.option.lower().replace("-", "_") for name in given), (chosen, problem)
+        seen[fits] += 1
+    assert min(seen[True], seen[False]) >= 20
+
+
+@pytest.mark.parametrize(("environ", "fits"), [({}, True), ({"AWS_EXECUTION_ENV": "AWS_ECS_EC2"}, True), (FARGATE, False)])
+def test_fargate_waits_two_minutes_at_most(environ: dict[str, str], fits: bool) -> None:
+    problems = inspect_settings({"stop_timeout": "121", "drain_timeout": "76"}, environ).problems
+    assert [str(problem) for problem in problems] == ([] if fits else ["--stop-timeout: --stop-timeout (121) is at most 120 on Fargate"])
+    assert inspect_settings({"stop_timeout": "120"}, environ).problems == []
 
 
 def test_inspection_tells_all_problems(tmp_path: Path) -> None:

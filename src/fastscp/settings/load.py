@@ -14,7 +14,7 @@ import msgspec
 
 from fastscp.errors import ConfigError
 from fastscp.settings.jobs import JOBS_OPTIONS, JobsSettings
-from fastscp.settings.table import ABORT_GRACE_S, EXIT_GRACE_S, OPTIONS, Option, Settings
+from fastscp.settings.table import ABORT_GRACE_S, EXIT_GRACE_S, FARGATE_STOP_S, OPTIONS, Option, Settings
 
 PREFIX = "FASTSCP_"
 CONFIG_VARIABLE = "FASTSCP_CONFIG"
@@ -132,7 +132,7 @@ def _parse(option: Option, given: _Given) -> Any:
     return tuple(dict.fromkeys(kind.parse(_as_text(text)) for text in texts))
 
 
-def _contradictions(settings: Settings, called: Mapping[str, str]) -> Iterable[ConfigError]:
+def _contradictions(settings: Settings, called: Mapping[str, str], environ: Mapping[str, str]) -> Iterable[ConfigError]:
     def between(*names: str, problem: str) -> ConfigError:
         # The one to name is the first that somebody chose.
         name = next((name for name in names if called[name]), names[0])
@@ -151,6 +151,9 @@ def _contradictions(settings: Settings, called: Mapping[str, str]) -> Iterable[C
             f"for manifests and {EXIT_GRACE_S:g} s must be at most --stop-timeout ({settings.stop_timeout_s:g})"
         )
         yield between("drain_timeout", "put_timeout", "stop_timeout", problem=problem)
+    # Fargate says so itself, and would end the process before its time, whatever it was told.
+    if environ.get("AWS_EXECUTION_ENV") == "AWS_ECS_FARGATE" and settings.stop_timeout_s > FARGATE_STOP_S:
+        yield between("stop_timeout", problem=f"--stop-timeout ({settings.stop_timeout_s:g}) is at most {FARGATE_STOP_S:g} on Fargate")
     if settings.spill_threshold_bytes > settings.memory_budget_bytes // settings.workers:
         threshold, budget = (
             OPTIONS[name].show(getattr(settings, OPTIONS[name].attribute)) for name in ("spill_threshold", "memory_budget")
@@ -192,7 +195,8 @@ def inspect_settings(flags: Mapping[str, object], environ: Mapping[str, str] | N
     if problems:
         return Inspection(None, values, sources, problems)
     settings = Settings(**{option.attribute: values[name] for name, option in OPTIONS.items()})
-    problems += _contradictions(settings, {name: given[name].called if name in given else "" for name in OPTIONS})
+    environ = os.environ if environ is None else environ
+    problems += _contradictions(settings, {name: given[name].called if name in given else "" for name in OPTIONS}, environ)
     return Inspection(None if problems else settings, values, sources, problems)
 
 

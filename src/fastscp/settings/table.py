@@ -47,6 +47,10 @@ ABORT_GRACE_S = 5.0
 EXIT_GRACE_S = 2.0
 """How long processes may take to end when everything is written."""
 
+FARGATE_STOP_S = 120.0
+"""Longest stopTimeout of a container on Fargate.
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html"""
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What `fastscp serve` runs with. Every attribute is an option; the unit is part of its name."""
