@@ -94,7 +94,7 @@ def test_help_of_serve_has_every_option_with_default_and_variable() -> None:
         (["--store", "s3://Bucket/x"], "--store: 's3://Bucket/x' is not s3://bucket/prefix"),
         (["--config", "/nonexistent/\x1b[2J.toml"], "--config: cannot read '/nonexistent/\\x1b[2J.toml'"),
         (["--peers", "10.0.0.0/8", "--peers", "x"], "--peers: 'x' is not"),
-        (["--put-timeout", "75"], "--put-timeout: --put-timeout (75) must be less than --drain-timeout (75)"),
+        (["--put-timeout", "40", "--drain-timeout", "40"], "--put-timeout: --put-timeout (40) must be less than --drain-timeout (40)"),
         (["--drain-timeout", "84"], "--drain-timeout: --drain-timeout (84), 5 s for aborts, --put-timeout (30) for manifests and 2 s must"),
         (["--stop-timeout", "111"], "--stop-timeout: --drain-timeout (75), 5 s for aborts"),
         (["surplus"], "surplus"),
