@@ -2,8 +2,9 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pytest
 
@@ -18,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
 RECEIVER = ("association", "batches", "observe", "receive", "service", "stores")
 LEVELS = {"debug", "info", "warning", "error", "exception"}
+IN_MANY = {"association", "exc_info"}
+"""The id of an association is in all of its records, as the guide says once; a traceback is no fact."""
 
 
 def section(heading: str) -> str:
@@ -32,22 +35,33 @@ def first_cells(text: str) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
-def logged(path: Path) -> set[str]:
-    """Events that a module logs."""
-    events = set()
+class Logged(NamedTuple):
+    """One place in the code that writes a record."""
+
+    event: str
+    level: str
+    facts: frozenset[str]
+
+
+def logged(path: Path) -> Iterator[Logged]:
+    """What a module logs."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS and node.args:
             first = node.args[0]
             if isinstance(first, ast.Constant) and isinstance(first.value, str) and re.fullmatch("[a-z_]+", first.value):
-                events.add(first.value)
-    return events
+                facts = frozenset(keyword.arg for keyword in node.keywords if keyword.arg is not None)
+                yield Logged(first.value, "error" if node.func.attr == "exception" else node.func.attr, facts - IN_MANY)
+
+
+def all_logged() -> list[Logged]:
+    modules = [path for part in RECEIVER for path in (ROOT / "src" / "fastscp" / part).rglob("*.py")]
+    found = [one for path in [*modules, ROOT / "src" / "fastscp" / "cli" / "__init__.py"] for one in logged(path)]
+    # Written by a choice of two methods.
+    return [*found, *(Logged("library_warning", level, frozenset()) for level in ("warning", "error"))]
 
 
 def all_events() -> set[str]:
-    modules = [path for part in RECEIVER for path in (ROOT / "src" / "fastscp" / part).rglob("*.py")]
-    events = {event for path in [*modules, ROOT / "src" / "fastscp" / "cli" / "__init__.py"] for event in logged(path)}
-    # Written by a choice of two methods.
-    return events | {"library_warning"}
+    return {one.event for one in all_logged()}
 
 
 def all_metrics() -> set[str]:
@@ -93,6 +107,40 @@ def test_every_label_value_is_listed(values: object) -> None:
 
 def test_every_log_event_is_listed() -> None:
     assert all_events() == first_cells(section("Log"))
+
+
+def rows_of_the_log() -> dict[str, list[str]]:
+    """The cells of the row of each event."""
+    rows = {}
+    for line in section("Log").splitlines():
+        if line.startswith("| `"):
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            rows |= dict.fromkeys(re.findall(r"`([^`]+)`", cells[0]), cells)
+    return rows
+
+
+def test_every_event_has_its_levels() -> None:
+    in_code: dict[str, set[str]] = {}
+    for one in all_logged():
+        in_code.setdefault(one.event, set()).add(one.level)
+    assert {event: {level.strip() for level in cells[1].split(",")} for event, cells in rows_of_the_log().items()} == in_code
+
+
+def test_every_fact_is_listed() -> None:
+    rows = rows_of_the_log()
+    lacking = {(one.event, fact) for one in all_logged() for fact in one.facts if f"`{fact}`" not in rows[one.event][4]}
+    assert lacking == set()
+
+
+def test_of_every_warning_and_error_it_says_what_to_do() -> None:
+    alarming = {one.event for one in all_logged() if one.level in ("warning", "error")}
+    table = section("What to do when").partition("### Warnings and errors in the log\n")[2]
+    assert first_cells(table) - {"needs_restart"} == alarming
+
+
+def test_of_every_reason_it_says_where_to_look() -> None:
+    tables = section("Metrics").partition("| `reason` of a refusal |")[2]
+    assert first_cells(tables) >= set(get_args(RefusalReason)) | set(get_args(module.RejectionReason))
 
 
 def test_there_is_something_to_list() -> None:
