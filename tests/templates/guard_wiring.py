@@ -209,6 +209,10 @@ def every_alarm_tells_somebody(resolved: Resolved) -> Iterator[str]:
         by_cloudwatch
     ]:
         yield "alarms may not be published, or others may publish"
+    for path, one in of_type(resolved, "AWS::Logs::MetricFilter"):
+        values = {(made["MetricValue"], made["DefaultValue"]) for made in one.properties["MetricTransformations"]}
+        if one.properties["LogGroupName"] != resolved.resources["Receiver/LogGroup"].ref or values != {("1", 0)}:
+            yield f"{path} counts something else"
     for path, subscription in of_type(resolved, "AWS::SNS::Subscription"):
         if subscription.properties != {"TopicArn": topic, "Protocol": "email", "Endpoint": "alarms@example.org"}:
             yield f"{path} tells somebody else"

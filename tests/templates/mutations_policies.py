@@ -127,4 +127,11 @@ MUTATIONS: list[Mutation] = [
     ),
     ("every_alarm_tells_somebody", "defaults", M, "Service: cloudwatch.amazonaws.com", "Service: events.amazonaws.com"),
     ("every_alarm_tells_somebody", "tls", M, "Endpoint: !Ref AlarmEmail", "Endpoint: somebody@example.org"),
+    (
+        "every_alarm_tells_somebody",
+        "defaults",
+        MAIN,
+        "ReceiverLogGroupName: !GetAtt Receiver.Outputs.LogGroupName",
+        "ReceiverLogGroupName: !GetAtt Receiver.Outputs.ClusterName",
+    ),
 ]
