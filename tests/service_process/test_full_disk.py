@@ -5,7 +5,10 @@ Enters: more than fits. Leaves: 0xA700 with a comment, and an association that g
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from tests.peers import encoding as enc
 from tests.peers.datasets import make
@@ -49,4 +52,17 @@ def test_a_full_disk_refuses_until_there_is_room_again(tmp_path: Path) -> None:
         for each in [*stored, made]:
             assert read_part10(server.store / each.relative_path).data_set == each.data_set
         assert server.metrics()['fastscp_instances_total{status="A700"}'] == 2
+        assert server.stop() == 0
+
+
+def test_a_full_disk_is_a_reason_not_to_be_ready_and_none_to_be_dead(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "small", size_mib=8) as mounted, FastScp(mounted / "received") as server:
+        filler = mounted / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(bytes(16 << 20))
+        status, body = server.get("/readyz")
+        assert (status, json.loads(body)) == (503, {"ready": False, "reasons": {"disk": "nearly full"}})
+        assert server.get("/livez")[0] == 200
+        filler.unlink()
+        assert server.get("/readyz")[0] == 200
         assert server.stop() == 0
