@@ -97,7 +97,9 @@ def plaintext_is_asked_for(resolved: Resolved) -> Iterator[str]:
             or listener["Certificates"] != [{"CertificateArn": CERTIFICATE}]
         ):
             yield "the TLS listener is not what it should be"
-    plain = [listener for listener in listeners if listener["Protocol"] == "TCP"]
+    plain = [listener for listener in listeners if listener["Protocol"] != "TLS"]
+    if any(listener["Protocol"] != "TCP" for listener in plain):
+        yield "a listener is neither TCP nor TLS"
     asked = any(p.get("AllowPlaintext") == "yes" for p in VARIANTS.values() if p.get("TLSCertificateARN"))
     if tls and len(plain) > asked:
         yield "a listener without TLS is beside the one with"

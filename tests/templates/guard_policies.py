@@ -5,7 +5,7 @@ from typing import Any
 
 from fastscp.batches import Keys
 from fastscp.local.templates import Resolved
-from tests.templates.deployments import ACCOUNT, REGION, VARIANTS, of_type
+from tests.templates.deployments import ACCOUNT, CUSTOMER_KEY, REGION, VARIANTS, of_type
 from tests.templates.guard import as_list, bucket, key_of, policies_of, rule
 
 FUNCTIONS = ("TriggerImport", "StartImportJob", "CheckStatus", "SweepBatches")
@@ -177,6 +177,8 @@ def a_key_that_is_made_admits_who_writes_with_it(resolved: Resolved) -> Iterator
         ({"Service": f"logs.{REGION}.amazonaws.com"}, of_logs, groups),
     ]
     for path, key in of_type(resolved, "AWS::KMS::Key"):
+        if key_of(resolved) in (None, CUSTOMER_KEY):
+            yield f"{path} is made, and nothing uses it"
         statements = key.properties["KeyPolicy"]["Statement"]
         if any((s["Effect"], s["Resource"]) != ("Allow", "*") for s in statements):
             yield f"{path}: a statement is about something else"

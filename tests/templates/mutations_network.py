@@ -177,4 +177,11 @@ MUTATIONS: list[Mutation] = [
         "Name: FASTSCP_AWS_REGION, Value: us-west-2",
     ),
     ("tasks_are_confined", "defaults", R, "User: '10001:10001'", "User: '10001:0'"),
+    (
+        "plaintext_is_asked_for",
+        "defaults",
+        R,
+        "Protocol: TCP\n      Port: !Ref SCPPort\n      DefaultActions",
+        "Protocol: TCP_UDP\n      Port: !Ref SCPPort\n      DefaultActions",
+    ),
 ]

@@ -134,4 +134,5 @@ MUTATIONS: list[Mutation] = [
         "ReceiverLogGroupName: !GetAtt Receiver.Outputs.LogGroupName",
         "ReceiverLogGroupName: !GetAtt Receiver.Outputs.ClusterName",
     ),
+    ("a_key_that_is_made_admits_who_writes_with_it", "customer-key", S, "Condition: CreateKey\n    Del", "Condition: HasKey\n    Del"),
 ]
