@@ -165,6 +165,22 @@ def test_what_only_a_person_can_change_is_told_to_whoever_asks(start: Start, ser
     assert_each_in_one_manifest(server, [stored])
 
 
+def test_while_s3_cannot_be_reached_it_is_said_and_then_taken_back(start: Start, server: S3Server) -> None:
+    """By whoever noticed first: an instance, or the probe. Nobody has to send for it to be taken back."""
+    receiver = start(server.url, "--workers", "1", "--put-timeout", "2", "--drain-timeout", "10")
+    server.faults["PutObject"].extend(["reset"] * 1000)
+    server.faults["CreateMultipartUpload"].extend(["reset"] * 1000)
+    assert send(receiver.port, make()) == [0xA700]
+    status, body = receiver.get("/readyz")
+    (reason,) = json.loads(body)["reasons"].items()
+    assert (status, reason[0]) == (503, "store")
+    assert reason[1].startswith(("S3 does not take instances: ", "S3 cannot be reached: "))
+    assert receiver.get("/livez")[0] == 200
+    server.faults.clear()
+    wait_until(lambda: receiver.get("/readyz")[0] == 200, "the probe has found it")
+    assert receiver.stop() == 0
+
+
 def test_a_corrupted_object_is_not_acknowledged(start: Start, server: S3Server) -> None:
     receiver, made = start(server.url), make(pixel_bytes=300_000)
     server.faults["PutObject"].extend(["corrupt"] * 100)

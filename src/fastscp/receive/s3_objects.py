@@ -64,8 +64,10 @@ class S3Objects:
 
 
 def store_error(error: EngineError, health: StoreHealth) -> StoreError:
-    """The answer to an instance that S3 did not take. Where it takes a person to change that, the store is not ready."""
+    """The answer to an instance that S3 did not take. Where that is not the instance's own fault, the store is not ready."""
     if isinstance(error, AccessProblem):
         health.failed(f"S3 refuses access: {error.code}")
+    elif error.retryable:
+        health.failed(f"S3 does not take instances: {error.code}")
     comment = "S3 did not take the instance, send again later" if error.retryable else f"S3 refuses the instance: {error.code}"
     return StoreError(comment, error.code)

@@ -19,6 +19,7 @@ from fastscp.errors import RefusedError
 from fastscp.observe.log import get_logger
 from fastscp.receive.checks import check_instance, read_head
 from fastscp.receive.s3_objects import S3Objects, store_error
+from fastscp.receive.s3_probe import S3Probe
 from fastscp.stores import InstanceName, Origin, StoreHealth
 from fastscp.stores.s3 import Engine, EngineError, MultipartUpload, ObjectAttributes, instance_attributes
 
@@ -62,6 +63,8 @@ class S3Store:
         )
         self._keeper = Keeper(self._batches, time.time, limits.tick_s)
         self._keeper.start()
+        self._probe = S3Probe(engine, prefix, health)
+        self._probe.start()
 
     def for_association(self, origin: Origin) -> "AssociationStore":
         """See `Store.for_association`."""
@@ -81,10 +84,12 @@ class S3Store:
 
     def close(self) -> None:
         """Close all batches, which writes their manifests. What cannot be closed in time is left to the sweeper."""
+        self._probe.stop()
         if not self._batches.drain(self._put_deadline_s):
             _log.error("batches_left_open")
         self._keeper.stop()
         self._writers.shutdown()
+        self._probe.join()
         self._engine.close()
 
 

@@ -17,13 +17,24 @@ class StoreHealth:
         self._report = report
         self._lock = threading.Lock()
         self._problem: str | None = None
+        self._has_succeeded = False
         report(True, "")
 
     def succeeded(self) -> None:
-        """An instance was committed."""
-        # Read without the lock, for every instance: a change that is missed now is seen with the next one.
+        """An instance was committed, or could have been."""
+        # Without the lock, for every instance: a change that is missed now is seen with the next one.
+        self._has_succeeded = True
         if self._problem is not None:
             self._set(None)
+
+    def is_ready(self) -> bool:
+        """Whether the last attempt was not one that showed a problem."""
+        return self._problem is None
+
+    def has_succeeded(self) -> bool:
+        """Whether something was committed since this was last asked."""
+        has_succeeded, self._has_succeeded = self._has_succeeded, False
+        return has_succeeded
 
     def failed(self, problem: str) -> None:
         """The store did not take something, for a reason that is the store's own: a fixed text, with at most S3's error code in it."""
