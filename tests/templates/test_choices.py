@@ -74,6 +74,13 @@ def restricted(resolved: Resolved) -> set[str]:
     return {path for path, role in of_type(resolved, "AWS::IAM::Role") if policies & set(role.properties.get("ManagedPolicyArns", []))}
 
 
+def attached(resolved: Resolved) -> set[str]:
+    """Managed policies that roles have; an ARN that is nobody's is itself."""
+    paths = {one.ref: path for path, one in of_type(resolved, "AWS::IAM::ManagedPolicy")}
+    arns = (arn for _, role in of_type(resolved, "AWS::IAM::Role") for arn in role.properties.get("ManagedPolicyArns", []))
+    return {paths.get(arn, arn) for arn in arns}
+
+
 def addresses(resolved: Resolved) -> Any:
     condition = resolved.resources["NetworkCondition"].properties["PolicyDocument"]["Statement"][0]["Condition"]
     return condition.get("NotIpAddress")
@@ -116,6 +123,7 @@ EFFECTS: list[tuple[dict[str, str], Look, Any]] = [
     ({"ClientAddress": "none"}, of_target("proxy_protocol_v2.enabled"), "false"),
     ({}, count("AWS::EC2::VPC"), 1),
     ({"VpcCIDR": "10.9.0.0/20"}, of("Network/Vpc", "CidrBlock"), "10.9.0.0/20"),
+    ({"PeerCIDR1": "", "PeerPrefixListID": "pl-0123abcd"}, count("AWS::EC2::SecurityGroupIngress"), 1),
     (VPC, count("AWS::EC2::VPC"), 0),
     (VPC, of("Receiver/TargetGroup", "VpcId"), "vpc-0123abcd"),
     (VPC, of("Receiver/LoadBalancer", "Subnets"), ["subnet-0123abcd", "subnet-0123abce"]),
@@ -167,6 +175,7 @@ EFFECTS: list[tuple[dict[str, str], Look, Any]] = [
     ({"RestrictToVpc": "yes"}, addresses, None),
     ({"RestrictToVpc": "no"}, restricted, set()),
     ({"RestrictToVpc": "no"}, lambda r: "NetworkCondition" in r.resources, False),
+    ({"RestrictToVpc": "no"}, attached, {"Workflow/FunctionPlatformPolicy"}),
     (
         {"RestrictToVpc": "yes", "RestrictToCIDRs": "192.0.2.0/24,198.51.100.7/32"},
         addresses,
