@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.association.test_proxy import LOCAL, header
 from tests.peers import encoding as enc
 from tests.peers.datasets import make
 from tests.peers.encoding import Context
 from tests.peers.raw_scu import RawScu, Rejected
-from tests.peers.server import FastScp
+from tests.peers.server import FastScp, wait_until
 from tests.service_process.test_workers import workers
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -139,6 +140,46 @@ def test_what_cannot_change_is_said_and_kept(tmp_path: Path) -> None:
         RawScu(server.port).close()
         server.wait_event("connection_without_a_byte")
         assert server.stop() == 0
+
+
+def test_the_level_of_the_log_changes_in_every_worker(tmp_path: Path) -> None:
+    file = tmp_path / "fastscp.toml"
+    file.write_text("")
+    options = ["--config", str(file), "--workers", "2", "--proxy-protocol", "127.0.0.1"]
+
+    def checks() -> float:
+        return server.metrics()['fastscp_connections_total{result="empty"}']
+
+    def check() -> None:
+        before = checks()
+        with RawScu(server.port) as scu:
+            scu.send(LOCAL)
+        wait_until(lambda: checks() == before + 1, "it is counted")
+
+    def told() -> list[dict[str, object]]:
+        return server.events("connection_without_a_byte")
+
+    def both_have_told() -> bool:
+        """The next connection goes to the worker that has less to do."""
+        with RawScu(server.port) as scu:
+            scu.send(header())
+            scu.associate()
+            check()
+            scu.release()
+        check()
+        return {record["worker"] for record in told()} == {1, 2}
+
+    with FastScp(tmp_path / "received", *options) as server:
+        check()
+        assert reload(server, file, 'log_level = "debug"\n')["changed"] == ["log_level"]
+        wait_until(both_have_told, "both workers go by it")
+        wait_until(lambda: len(told()) == checks() - 1, "each check since then has its record")
+        assert {record["level"] for record in told()} == {"debug"}
+        told_count = len(told())
+        assert reload(server, file, "")["changed"] == ["log_level"]
+        check()
+        assert server.stop() == 0
+        assert len(told()) == told_count
 
 
 @pytest.mark.parametrize("text", ["max_associations = 0\n", "no_such_option = 1\n", "not TOML", "drain_timeout = 1000\n"])
