@@ -98,6 +98,7 @@ def test_who_may_send_what_changes_for_who_comes_next(tmp_path: Path) -> None:
         assert reload(server, file, 'peers = ["192.0.2.0/24"]\n')["changed"] == ["peers"]
         all_go_on()
         assert [rejection(server) for _ in range(4)] == [(1, 1, 1)] * 4
+        server.wait_event("association_rejected", 4)
         assert {record["reason"] for record in server.events("association_rejected")} == {"peer_address"}
 
         assert reload(server, file, 'max_instance_size = "1KiB"\n')["changed"] == ["peers", "max_instance_size"]

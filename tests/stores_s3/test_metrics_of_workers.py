@@ -43,6 +43,7 @@ def test_sums_over_workers_and_what_is_left_of_one_that_is_killed(plain_server: 
             store(scu)
             plain_server.faults["PutObject"].append("slow-down")
             store(scu)
+        server.wait_event("batch_opened", 4)
         assert {record["worker"] for record in server.events("batch_opened")} == {1, 2}
         before = server.metrics()
         assert before["fastscp_store_retries_total"] == 2
