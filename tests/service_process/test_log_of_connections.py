@@ -73,7 +73,7 @@ def told_of(server: FastScp, port: int) -> list[dict[str, Any]]:
 
 
 def test_every_association_has_one_record_with_its_whole_story(tmp_path: Path) -> None:
-    with FastScp(tmp_path / "received", *serve_options(workers=2, idle_timeout=2, max_associations=2)) as server:
+    with FastScp(tmp_path / "received", *serve_options(workers=2, idle_timeout=5, max_associations=2)) as server:
         ports: dict[str, int] = {}
         for outcome, end in ENDS.items():
             with RawScu(server.port) as scu:
