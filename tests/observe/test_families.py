@@ -3,8 +3,9 @@
 import pytest
 from prometheus_client import generate_latest
 
-from fastscp.observe.families import Family, families_of, merged, only_counts, text_of
+from fastscp.observe.families import BoundedSenders, Family, families_of, merged, only_counts, text_of
 from fastscp.observe.metrics import Metrics
+from fastscp.observe.tally import MOST_SENDERS, OTHER_SENDERS
 
 
 def value(families: list[Family], name: str, **labels: str) -> float:
@@ -65,3 +66,27 @@ def test_a_name_is_there_once(two: tuple[Metrics, Metrics]) -> None:
     lines = text_of(merged(families_of(metrics.registry) for metrics in two)).decode().splitlines()
     names = [line.rsplit(" ", 1)[0] for line in lines]
     assert len(names) == len(set(names))
+
+
+def test_processes_that_follow_each_other_have_no_more_senders_than_one_and_none_of_their_counts_falls() -> None:
+    def by_title(families: list[Family]) -> dict[str, float]:
+        (family,) = [family for family in families if family.name == "fastscp_sender_instances"]
+        return {sample.labels["calling_aet"]: sample.value for sample in family.samples}
+
+    senders, ended, before = BoundedSenders(), list[Family](), dict[str, float]()
+    stored_count = 0
+    for process in range(5):
+        metrics = Metrics("1")
+        for number in range(MOST_SENDERS // 2):
+            # Half of them are known from the process before.
+            title = f"CT{process * MOST_SENDERS // 4 + number}"
+            metrics.stored(metrics.sender(title), 1, 0.002)
+            stored_count += 1
+            now = by_title(merged([ended, senders.bounded(families_of(metrics.registry))]))
+            assert all(now[title] >= count for title, count in before.items())
+            assert sum(now.values()) == stored_count
+            before = now
+        ended = merged([ended, only_counts(senders.bounded(families_of(metrics.registry)))])
+        assert by_title(ended) == before
+    assert len(before) == MOST_SENDERS + 1
+    assert before[OTHER_SENDERS] > 0

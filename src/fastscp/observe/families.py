@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from fastscp.observe.tally import MOST_SENDERS, OTHER_SENDERS
+
 LARGEST_COUNTS = frozenset({"fastscp_build_info", "fastscp_oldest_batch_age_seconds"})
 """Gauges of which not the sum over the processes is of interest but the largest."""
 
@@ -70,6 +72,33 @@ def merged(processes: Iterable[list[Family]]) -> list[Family]:
         )
         for name, first in order.items()
     ]
+
+
+class BoundedSenders:
+    """The calling AE titles that all processes together count on their own: each keeps to `MOST_SENDERS`, but not to the same ones.
+
+    Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._titles: set[str] = set()
+
+    def bounded(self, families: Iterable[Family]) -> list[Family]:
+        """The families, titles beyond the limit as `OTHER_SENDERS`. What one is counted as never changes, so that no counter falls."""
+        return merged([[self._family(family) for family in families]])
+
+    def _family(self, family: Family) -> Family:
+        samples = [Sample(sample.name, self._labels(sample.labels), sample.value) for sample in family.samples]
+        return Family(family.name, family.documentation, family.kind, samples)
+
+    def _labels(self, labels: dict[str, str]) -> dict[str, str]:
+        title = labels.get("calling_aet", OTHER_SENDERS)
+        if title == OTHER_SENDERS or title in self._titles:
+            return labels
+        if len(self._titles) < MOST_SENDERS:
+            self._titles.add(title)
+            return labels
+        return labels | {"calling_aet": OTHER_SENDERS}
 
 
 class _Collected(Collector):

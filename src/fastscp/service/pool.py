@@ -13,7 +13,7 @@ from operator import attrgetter
 import msgspec
 
 from fastscp.errors import FastScpError
-from fastscp.observe.families import Family, merged, only_counts
+from fastscp.observe.families import BoundedSenders, Family, merged, only_counts
 from fastscp.observe.log import get_logger
 from fastscp.service.handover import Report
 from fastscp.service.process import WorkerProcess
@@ -56,6 +56,7 @@ class WorkerPool:
         self._stopping = threading.Event()
         self._workers: dict[int, WorkerProcess] = {}
         self._counting = threading.Lock()
+        self._senders = BoundedSenders()
         self._ended: list[Family] = []
         """What workers counted that have ended. Under `_counting`, so that it is never in two places, or in none."""
         self._unclean_count = 0
@@ -118,7 +119,7 @@ class WorkerPool:
         """What all workers count, those that have ended included."""
         workers = self._ask()
         with self._counting:
-            return merged([self._ended, *(worker.report.families for worker in workers)])
+            return merged([self._ended, *(self._senders.bounded(worker.report.families) for worker in workers)])
 
     def reload(self, settings: Settings) -> None:
         """Go by these settings: workers that there are, and those that are yet to come."""
@@ -201,7 +202,7 @@ class WorkerPool:
         lost_count = worker.load
         # Its last report: what it counted after that nobody knows, unless it ended by itself, with a report.
         with self._counting:
-            self._ended = merged([self._ended, only_counts(worker.report.families)])
+            self._ended = merged([self._ended, only_counts(self._senders.bounded(worker.report.families))])
             worker.report = Report(0, [], {})
         self._slots.reset(worker.index)
         if code == 0:
