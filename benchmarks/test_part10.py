@@ -8,8 +8,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import payloads
 from benchmarks.payloads import Payload
+from fastscp._ext.file_meta import encode_file_meta
 from fastscp._ext.head import scan_head
-from fastscp._ext.part10 import encode_file_meta
 
 
 @pytest.mark.benchmark(group="file meta")

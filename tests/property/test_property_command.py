@@ -16,8 +16,8 @@ from pynetdicom.pdu import P_DATA_TF
 
 from fastscp._ext import pdu
 from fastscp._ext.dimse import COMMAND_SET_CEILING_BYTES, decode_command, encode_store_response
+from fastscp._ext.file_meta import encode_file_meta
 from fastscp._ext.memory import BufferPool
-from fastscp._ext.part10 import encode_file_meta
 from fastscp.errors import ProtocolError
 from reference import reference_dimse, reference_part10
 from reference.driving import CONTEXTS, IMPLEMENTATION, SOURCE_AE_TITLE, native_reader

@@ -1,6 +1,6 @@
 # The few command elements that C-STORE needs: see dimse.pyi for the contract.
 
-from fastscp._ext.part10 cimport text_t
+from fastscp._ext.file_meta cimport text_t
 
 cdef enum:
     COMMAND_CEILING_BYTES = 16384

@@ -7,7 +7,7 @@ Enters: a command set. Leaves: its fields, or an encoded response. Never: a deci
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
-from fastscp._ext.part10 cimport UID_BYTES, text_set, text_t
+from fastscp._ext.file_meta cimport UID_BYTES, text_set, text_t
 
 from fastscp.errors import ProtocolError
 

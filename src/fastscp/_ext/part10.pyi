@@ -8,19 +8,6 @@ from typing import Literal, final
 
 from fastscp._ext.head import Head
 
-def encode_file_meta(
-    sop_class_uid: str,
-    sop_instance_uid: str,
-    transfer_syntax_uid: str,
-    source_ae_title: str,
-    implementation_class_uid: str,
-    implementation_version_name: str,
-) -> bytes:
-    """Preamble, prefix and file meta information group, explicit VR little endian (PS3.10 section 7.1).
-
-    UIDs are at most 64 characters, AE title and version name at most 16. Raises ValueError beyond that.
-    """
-
 @final
 class Instance:
     """One instance being received or received. Owns its segments until `release`.

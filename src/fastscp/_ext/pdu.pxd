@@ -5,8 +5,9 @@
 # headers seen so far promise, except the next header.
 
 from fastscp._ext.dimse cimport COMMAND_CEILING_BYTES
+from fastscp._ext.file_meta cimport text_t
 from fastscp._ext.memory cimport BufferPool
-from fastscp._ext.part10 cimport Instance, refusal, syntax_t, text_t
+from fastscp._ext.part10 cimport Instance, refusal, syntax_t
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:

@@ -10,18 +10,10 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
 from fastscp._ext.dimse cimport command_decode, command_t
+from fastscp._ext.file_meta cimport AE_TITLE_BYTES, UID_BYTES, file_meta_encode, text_set
 from fastscp._ext.head cimport head_start
 from fastscp._ext.memory cimport segment_t
-from fastscp._ext.part10 cimport (
-    refusal,
-    AE_TITLE_BYTES,
-    REFUSED_NO_DATA_SET,
-    REFUSED_NO_MEMORY,
-    REFUSED_TOO_LARGE,
-    UID_BYTES,
-    file_meta_encode,
-    text_set,
-)
+from fastscp._ext.part10 cimport REFUSED_NO_DATA_SET, REFUSED_NO_MEMORY, REFUSED_TOO_LARGE, refusal
 
 from fastscp.uids import transfer_syntax_encoding
 
