@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import pytest
+from moto.dynamodb.models import DynamoDBBackend
 
 from fastscp import jobs
 from fastscp.errors import CommandError
@@ -83,7 +84,15 @@ def test_what_there_is_not(workflow: Workflow, run: Run, name: str) -> None:
     assert run("retry", name) == (1, "", f"fastscp: there is no batch and no job {name!r}\n")
 
 
-def test_of_many_who_ask_at_once_one_wins(workflow: Workflow) -> None:
+def test_of_many_who_ask_at_once_one_wins(workflow: Workflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_one_step, update_item = threading.Lock(), DynamoDBBackend.update_item
+
+    def update(*arguments: Any, **named: Any) -> Any:
+        # moto looks first and writes then, where DynamoDB does both in one step.
+        with in_one_step:
+            return update_item(*arguments, **named)
+
+    monkeypatch.setattr(DynamoDBBackend, "update_item", update)
     workflow.batch(1, "FAILED")
     outcomes: list[str] = []
     barrier = threading.Barrier(8)
