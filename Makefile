@@ -81,7 +81,7 @@ asan: build-asan
 coverage: build-coverage
 	cd build/coverage && rm -f .coverage .coverage.* && \
 	PYTHONPATH=$(CURDIR)/build/coverage/src FASTSCP_BUILD=coverage \
-	$(BIN)/python -m coverage run -m pytest -c $(CURDIR)/pyproject.toml $(if $(PYTEST_ARGS),$(PYTEST_ARGS),$(CURDIR)/tests)
+	$(BIN)/python -m coverage run -m pytest -c $(CURDIR)/pyproject.toml $(IN_PARALLEL) $(if $(PYTEST_ARGS),$(PYTEST_ARGS),$(CURDIR)/tests)
 	cd build/coverage && $(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report
 
 bench: install
