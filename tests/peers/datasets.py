@@ -16,7 +16,8 @@ from tests.peers.encoding import CT_IMAGE, padded
 SOP_CLASS, SOP_INSTANCE, STUDY_DATE, STUDY_UID, SERIES_UID = 0x00080016, 0x00080018, 0x00080020, 0x0020000D, 0x0020000E
 PIXEL_DATA = 0x7FE00010
 _LONG_FORM = {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
-_numbers = itertools.count(1)
+# All as long as each other, so that data sets made in the same way are too.
+_numbers = itertools.count(100_000_000)
 
 
 def new_uid() -> str:
