@@ -84,8 +84,11 @@ class BoundedSenders:
         self._titles: set[str] = set()
 
     def bounded(self, families: Iterable[Family]) -> list[Family]:
-        """The families, titles beyond the limit as `OTHER_SENDERS`. What one is counted as never changes, so that no counter falls."""
-        return merged([[self._family(family) for family in families]])
+        """The families, titles beyond the limit as `OTHER_SENDERS`, which then stands more than once: for `merged`.
+
+        What a title is counted as never changes, so that no counter falls.
+        """
+        return [self._family(family) for family in families]
 
     def _family(self, family: Family) -> Family:
         samples = [Sample(sample.name, self._labels(sample.labels), sample.value) for sample in family.samples]
