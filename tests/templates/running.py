@@ -18,6 +18,7 @@ import boto3
 from moto import mock_aws
 
 from fastscp.batches import Keys
+from fastscp.local import wiring
 from fastscp.local.environment import Context
 from fastscp.local.templates import Resolved
 from importflow import workflow as workflow_module
@@ -77,25 +78,11 @@ class Deployment:
         return client
 
     def _create(self) -> None:
-        queues = sorted(of_type(self.resolved, "AWS::SQS::Queue"), key=lambda found: "RedrivePolicy" in found[1].properties)
-        for _, queue in queues:
-            properties = queue.properties
-            attributes = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
-            if "RedrivePolicy" in properties:
-                attributes["RedrivePolicy"] = json.dumps(properties["RedrivePolicy"])
-            self._sqs.create_queue(QueueName=queue.ref.rpartition("/")[2], Attributes=attributes)
-        for _, table in of_type(self.resolved, "AWS::DynamoDB::Table"):
-            taken = ("BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
-            self.dynamodb.create_table(TableName=table.ref, **{name: table.properties[name] for name in taken})
+        wiring.create_queues(self.resolved, self._sqs)
+        wiring.create_tables(self.resolved, self.dynamodb)
+        wiring.create_buckets(self.resolved, self.s3)
         for _, bucket in of_type(self.resolved, "AWS::S3::Bucket"):
-            self.s3.create_bucket(Bucket=bucket.ref)
-            status = bucket.properties["VersioningConfiguration"]
-            self.s3.put_bucket_versioning(Bucket=bucket.ref, VersioningConfiguration=status)
-            events = [
-                {"QueueArn": one["Queue"], "Events": [one["Event"]], "Filter": {"Key": {"FilterRules": one["Filter"]["S3Key"]["Rules"]}}}
-                for one in bucket.properties.get("NotificationConfiguration", {}).get("QueueConfigurations", [])
-            ]
-            self.s3.put_bucket_notification_configuration(Bucket=bucket.ref, NotificationConfiguration={"QueueConfigurations": events})
+            self.s3.put_bucket_versioning(Bucket=bucket.ref, VersioningConfiguration=bucket.properties["VersioningConfiguration"])
 
     def invoke(self, arn: str, event: Any) -> Any:
         """What Lambda does: the handler that the function names, with the environment that it has, under its role."""

@@ -64,15 +64,16 @@ def create_resources(resolved: Resolved, url: str, templates: Path) -> None:
     Raises:
         ConfigError: a definition is not there, or names what has no substitution.
     """
-    _create_queues(resolved, client("sqs", url))
-    _create_buckets(resolved, client("s3", url))
-    _create_tables(resolved, client("dynamodb", url))
+    create_queues(resolved, client("sqs", url))
+    create_buckets(resolved, client("s3", url))
+    create_tables(resolved, client("dynamodb", url))
     _create_roles(resolved, client("iam", url))
     _create_functions(resolved, client("lambda", url))
     _create_state_machines(resolved, client("stepfunctions", url), templates / "statemachine")
 
 
-def _create_queues(resolved: Resolved, sqs: Any) -> None:
+def create_queues(resolved: Resolved, sqs: Any) -> None:
+    """The queues, with their times and dead-letter queues."""
     # A dead-letter queue has to be there before the queue that names it.
     for queue in sorted(resolved.of_type("AWS::SQS::Queue"), key=lambda one: "RedrivePolicy" in one.properties):
         attributes: dict[str, str] = {name: str(queue.properties[name]) for name in _QUEUE_TIMES if name in queue.properties}
@@ -81,7 +82,8 @@ def _create_queues(resolved: Resolved, sqs: Any) -> None:
         sqs.create_queue(QueueName=queue.ref.rpartition("/")[2], Attributes=attributes)
 
 
-def _create_buckets(resolved: Resolved, s3: Any) -> None:
+def create_buckets(resolved: Resolved, s3: Any) -> None:
+    """The buckets, and which events they send to which queues. Those have to be there."""
     for bucket in resolved.of_type("AWS::S3::Bucket"):
         s3.create_bucket(Bucket=bucket.ref)
         events = [
@@ -92,7 +94,8 @@ def _create_buckets(resolved: Resolved, s3: Any) -> None:
             s3.put_bucket_notification_configuration(Bucket=bucket.ref, NotificationConfiguration={"QueueConfigurations": events})
 
 
-def _create_tables(resolved: Resolved, dynamodb: Any) -> None:
+def create_tables(resolved: Resolved, dynamodb: Any) -> None:
+    """The tables, with their keys and indexes."""
     for table in resolved.of_type("AWS::DynamoDB::Table"):
         dynamodb.create_table(TableName=table.ref, **{name: table.properties[name] for name in _TABLE_PROPERTIES})
 
