@@ -28,7 +28,7 @@ DIRECTION = {
     "local": {"batches", *LEAVES},
     "_ext": {"errors", "uids"},
     "settings": {"observe", "errors", "uids"},
-    "observe": {"errors"},
+    "observe": {"_ext", "errors"},
     "errors": set(),
     "uids": set(),
 }

@@ -10,9 +10,9 @@ from typing import Any, cast
 from fastscp._ext import pdu
 from fastscp._ext.memory import BufferPool
 from fastscp._ext.pdu import MessageReader
+from fastscp._ext.tally import Sender
 from fastscp.batches import Limits
 from fastscp.observe.metrics import Metrics
-from fastscp.observe.tally import Sender
 from fastscp.receive import Intake
 from fastscp.receive.s3_store import S3Store
 from fastscp.stores import Origin, StoreHealth

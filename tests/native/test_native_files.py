@@ -21,13 +21,12 @@ from typing import Any
 import pytest
 
 from fastscp._ext import pdu
-from fastscp._ext.files import commit_file
+from fastscp._ext.files import FileCommitter
 from fastscp._ext.memory import BufferPool
 from reference import traffic
 from reference.driving import Limits, native_reader
 
 NOBODY = 65534
-DURABLE = {"fsync": True, "fsync_ancestors": False}
 
 
 def received(pixels: bytes = b"\1\2\3\4", pool: BufferPool | None = None) -> Any:
@@ -57,7 +56,8 @@ def opened(root: Path) -> Iterator[int]:
 
 def commit(instance: Any, root: Path, final: str, *, temporary: str = "temporary", fd: int = -1, **options: bool) -> None:
     with opened(root) as root_fd:
-        commit_file(instance, fd, root_fd, temporary.encode(), final.encode(), **{"replace": True, **DURABLE, **options})
+        committer = FileCommitter(root_fd, b".", **{"replace": True, "fsync": True, **options})
+        committer.commit(instance, fd, temporary.encode(), final.encode())
 
 
 def is_open(fd: int) -> bool:
@@ -69,12 +69,11 @@ def is_open(fd: int) -> bool:
 
 
 @pytest.mark.parametrize("fsync", [True, False])
-@pytest.mark.parametrize("fsync_ancestors", [True, False])
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("size", [0, 70_000, 5_000_000])
-def test_the_file_is_the_instance(root: Path, size: int, replace: bool, fsync: bool, fsync_ancestors: bool) -> None:
+def test_the_file_is_the_instance(root: Path, size: int, replace: bool, fsync: bool) -> None:
     instance = received(random.Random(size).randbytes(size))
-    commit(instance, root, "1.2/1.2.3/1.2.3.4.dcm", replace=replace, fsync=fsync, fsync_ancestors=fsync_ancestors)
+    commit(instance, root, "1.2/1.2.3/1.2.3.4.dcm", replace=replace, fsync=fsync)
     assert (root / "1.2/1.2.3/1.2.3.4.dcm").read_bytes() == whole(instance)
     assert [path.name for path in root.rglob("*")] == ["1.2", "1.2.3", "1.2.3.4.dcm"]
     instance.release()
@@ -118,7 +117,7 @@ def test_a_temporary_file_that_is_there_belongs_to_somebody(root: Path) -> None:
 @pytest.mark.parametrize("depth", [1, 2, 20])
 def test_missing_directories_are_made(root: Path, depth: int) -> None:
     final = "/".join(str(level) for level in range(depth)) + "/file"
-    commit(received(), root, final, fsync_ancestors=True)
+    commit(received(), root, final)
     assert (root / final).is_file()
 
 
@@ -300,22 +299,25 @@ def test_the_file_is_synced_where_asked_for(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unreadable", "ancestors", "synced"), [("a/b", False, True), ("a", False, False), ("a", True, True), (".", True, True)]
+    ("unreadable", "known", "synced"),
+    [("a/b", True, True), ("a", True, False), (".", True, False), ("a/b", False, True), ("a", False, True), (".", False, True)],
 )
-def test_the_directories_are_synced_where_asked_for(root: Path, unreadable: str, ancestors: bool, synced: bool) -> None:
+def test_the_directories_are_synced_where_asked_for(root: Path, unreadable: str, known: bool, synced: bool) -> None:
     """A directory has to be opened for reading to be synced; one that cannot be tells whether it was tried."""
     (root / "a/b").mkdir(parents=True)
     for directory in (root, root / "a", root / "a/b"):
         directory.chmod(0o777)
     with opened(root) as root_fd:
+        committers = {fsync: FileCommitter(root_fd, b".", replace=True, fsync=fsync) for fsync in (False, True)}
+        for committer in committers.values() if known else ():
+            committer.commit(received(), -1, b"temporary", b"a/b/final")
+            (root / "a/b/final").unlink()
         (root / unreadable).chmod(0o333)
         try:
             with without_privileges():
-                for fsync in (False, True):
+                for fsync, committer in committers.items():
                     try:
-                        commit_file(
-                            received(), -1, root_fd, b"temporary", b"a/b/final", replace=True, fsync=fsync, fsync_ancestors=ancestors
-                        )
+                        committer.commit(received(), -1, b"temporary", b"a/b/final")
                         assert not (fsync and synced)
                     except PermissionError:
                         assert fsync
@@ -329,7 +331,7 @@ def test_the_directories_are_synced_where_asked_for(root: Path, unreadable: str,
 def test_a_nul_in_a_name(root: Path, names: tuple[bytes, bytes]) -> None:
     fd = os.open(root / "other", os.O_WRONLY | os.O_CREAT)
     with opened(root) as root_fd, pytest.raises(ValueError):
-        commit_file(received(), fd, root_fd, *names, replace=True, **DURABLE)
+        FileCommitter(root_fd, b".", replace=True, fsync=True).commit(received(), fd, *names)
     assert not is_open(fd)
     assert [path.name for path in root.iterdir()] == ["other"]
 

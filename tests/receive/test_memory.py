@@ -25,6 +25,8 @@ MIB = 1 << 20
 class StoppingStore(FileStore):
     """A file store whose commits stop until they are let go."""
 
+    committer = None
+
     def __init__(self, root: Path) -> None:
         super().__init__(root, fsync=False, replace=True)
         self.stopped = threading.Event()

@@ -1,8 +1,8 @@
 # The memory that instances are received into: see memory.pyi for the contract.
 
+from fastscp._ext.mutex cimport pthread_mutex_t
+
 cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
     ctypedef struct pthread_cond_t:
         pass
 

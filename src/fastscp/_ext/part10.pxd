@@ -7,6 +7,15 @@ from fastscp._ext.memory cimport BufferPool, segment_t
 cdef enum refusal:
     REFUSED_NOT, REFUSED_NO_DATA_SET, REFUSED_TOO_LARGE, REFUSED_NO_MEMORY
 
+# What an ordinary instance is called; the bytes are borrowed from its head, without padding and without a NUL.
+cdef struct name_t:
+    const char *study
+    const char *series
+    const char *sop_instance
+    int study_bytes
+    int series_bytes
+    int sop_instance_bytes
+
 # What every instance of one presentation context has in common. Owned by the reader's table.
 cdef struct syntax_t:
     text_t uid
@@ -37,8 +46,13 @@ cdef class Instance:
     cdef size_t spill_mark             # SPILL comes at this many bytes in memory
     cdef int next_class                # size class of the next segment
     cdef bint lent                     # still its reader's
+    cdef bint asked_about              # an event came of it before it was complete: what to do with it is its owner's to say
     cdef bint favoured                 # may draw on the pool's reserve
 
+    # Whether there is nothing unusual about it; then also its name.
+    cdef bint ordinary(self, name_t *name) noexcept nogil
+    # As new: for the next instance, where nobody took this one.
+    cdef void reset(self) noexcept nogil
     cdef list _views(self, size_t count_bytes)
     cdef int _write(self, int fd, size_t count_bytes) except -1
     cdef segment_t *grow(self) noexcept nogil

@@ -76,27 +76,27 @@ cdef void _peek_segments(void *source, size_t offset, unsigned char *target, siz
         at = 0
 
 
-cdef object _conformant_uid(const head_value_t *value):
-    # The UID where it has the form of PS3.5 section 9.1, None otherwise.
+cdef int _conformant_bytes(const head_value_t *value) noexcept nogil:
+    # Length of the UID without its padding where it has the form of PS3.5 section 9.1, 0 otherwise.
     cdef int length_bytes = value.length_bytes
     cdef int i
     cdef char before = c"."
     cdef char byte
     while length_bytes and (value.data[length_bytes - 1] == 0 or value.data[length_bytes - 1] == c" "):
         length_bytes -= 1
-    if not value.present or length_bytes == 0 or length_bytes > UID_BYTES:
-        return None
+    if not value.present or length_bytes > UID_BYTES:
+        return 0
     for i in range(length_bytes):
         byte = value.data[i]
         if byte == c".":
             if before == c".":
-                return None
+                return 0
         elif not c"0" <= byte <= c"9":
-            return None
+            return 0
         elif byte == c"0" and before == c"." and i + 1 < length_bytes and value.data[i + 1] != c".":
-            return None
+            return 0
         before = byte
-    return None if before == c"." else PyUnicode_DecodeASCII(value.data, length_bytes, NULL)
+    return 0 if before == c"." else length_bytes
 
 
 cdef bint _equal(const text_t *text, const head_value_t *value) noexcept nogil:
@@ -155,6 +155,31 @@ cdef class Instance:
         self.filling = NULL
         if self.favoured:
             self.favoured = not self.pool.unfavour(<void *>self, True)
+
+    cdef void reset(self) noexcept nogil:
+        # What is not named here is set when the next command is complete.
+        self.free_segments()
+        self.why_refused = REFUSED_NOT
+        self.is_complete = False
+        self.asked_about = False
+        self.meta_bytes = 0
+        self.received_bytes = 0
+        self.dropped_bytes = 0
+        self.next_class = 0
+
+    cdef bint ordinary(self, name_t *name) noexcept nogil:
+        cdef head_t *head = &self.head_scan
+        if head.state != HEAD_COMPLETE or self.why_refused != REFUSED_NOT or not self.is_complete:
+            return False
+        if not (_equal(&self.sop_class, &head.values[0]) and _equal(&self.sop_instance, &head.values[1])):
+            return False
+        name.study = head.values[2].data
+        name.series = head.values[3].data
+        name.sop_instance = head.values[1].data
+        name.study_bytes = _conformant_bytes(&head.values[2])
+        name.series_bytes = _conformant_bytes(&head.values[3])
+        name.sop_instance_bytes = _conformant_bytes(&head.values[1])
+        return name.study_bytes and name.series_bytes and name.sop_instance_bytes
 
     cdef size_t spillable(self) noexcept nogil:
         # Full segments before the position of the head's scan.
@@ -264,17 +289,14 @@ cdef class Instance:
         return head_result(&self.head_scan)
 
     def ordinary_name(self):
-        cdef head_t *head = &self.head_scan
-        if head.state != HEAD_COMPLETE or self.why_refused != REFUSED_NOT or not self.is_complete:
+        cdef name_t name
+        if not self.ordinary(&name):
             return None
-        if not (_equal(&self.sop_class, &head.values[0]) and _equal(&self.sop_instance, &head.values[1])):
-            return None
-        study = _conformant_uid(&head.values[2])
-        series = _conformant_uid(&head.values[3])
-        sop_instance = _conformant_uid(&head.values[1])
-        if study is None or series is None or sop_instance is None:
-            return None
-        return study, series, sop_instance
+        return (
+            PyUnicode_DecodeASCII(name.study, name.study_bytes, NULL),
+            PyUnicode_DecodeASCII(name.series, name.series_bytes, NULL),
+            PyUnicode_DecodeASCII(name.sop_instance, name.sop_instance_bytes, NULL),
+        )
 
     @property
     def deflated(self):

@@ -83,6 +83,8 @@ cdef class MessageReader:
     # Goes on with what is already here, after an event was dealt with.
     cdef event resume(self) noexcept nogil
     cdef bint under_way(self) noexcept nogil
+    # After STORE: the instance was committed, and the next one begins where it was.
+    cdef void instance_committed(self) noexcept nogil
 
     cdef int _header_need(self) noexcept nogil
     cdef event _raise(self, event what) noexcept nogil

@@ -439,6 +439,10 @@ cdef class MessageReader:
         self.command_fill = 0
         self._drop_gathered()
 
+    cdef void instance_committed(self) noexcept nogil:
+        self.current.reset()
+        self._message_over()
+
     cdef int _check_no_views(self) except -1:
         if self.current.export_count:
             raise BufferError(f"{self.current.export_count} views of the instance are alive")

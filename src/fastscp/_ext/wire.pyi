@@ -1,15 +1,17 @@
 """The socket under a MessageReader.
 
-Enters: what the peer sends, each data set byte straight into the instance. Leaves: events and encoded answers.
-Never: holds the interpreter lock while it waits or copies, waits without a deadline.
+Enters: what the peer sends, each data set byte straight into the instance. Leaves: events and answers, ordinary instances committed.
+Never: Success before the commit, holds the interpreter lock while it waits or copies, waits without a deadline.
 """
 
 from typing import final
 
 from typing_extensions import Buffer
 
+from fastscp._ext.committer import Committer
 from fastscp._ext.part10 import Instance
 from fastscp._ext.pdu import MessageReader
+from fastscp._ext.tally import Sender, StoredTally
 
 @final
 class Wire:
@@ -38,6 +40,25 @@ class Wire:
             total_s: where not 0, longest time for the whole call, progress or not (TIMEOUT_STALLED inside a message, else TIMEOUT_IDLE).
         """
 
+    def commit_ordinary(self, committer: Committer, tally: StoredTally, sender: Sender) -> None:
+        """Let `serve` commit ordinary instances with `committer` and count them. To be called once."""
+
+    def serve(self, idle_s: float) -> int:
+        """As `receive`, but ordinary instances are committed, counted and answered with 0x0000 on the way, without the interpreter lock.
+
+        STORE comes of an instance that is not ordinary, whose commit failed (its owner may commit it again and learn why), or of which
+        SPILL or NO_MEMORY came before: what was begun elsewhere ends there.
+        """
+
+    @property
+    def committed(self) -> tuple[int, int]:
+        """(instances, bytes of data set) that `serve` has committed. To be asked by the thread that serves."""
+
+    @property
+    def leave_to_owner(self) -> bool:
+        """Whether `serve` commits nothing, and every instance is a STORE. May be set from any thread, holds from the next instance on."""
+    @leave_to_owner.setter
+    def leave_to_owner(self, value: bool) -> None: ...
     def queue_store_response(self, instance: Instance, status: int, error_comment: str = "", offending_element: int = 0) -> None:
         """Encode the C-STORE-RSP to this instance; the next `receive` or `flush` sends it. See `dimse.encode_store_response`."""
 

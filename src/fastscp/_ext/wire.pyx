@@ -1,8 +1,8 @@
 # cython: language_level=3
 """The socket under a MessageReader.
 
-Enters: what the peer sends, each data set byte straight into the instance. Leaves: events and encoded answers.
-Never: holds the interpreter lock while it waits or copies, waits without a deadline.
+Enters: what the peer sends, each data set byte straight into the instance. Leaves: events and answers, ordinary instances committed.
+Never: Success before the commit, holds the interpreter lock while it waits or copies, waits without a deadline.
 """
 
 cimport cython
@@ -11,10 +11,13 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastscp._ext.dimse cimport response_encode
-from fastscp._ext.part10 cimport Instance
+from fastscp._ext.part10 cimport Instance, name_t
 from fastscp._ext.pdu cimport (
     EVENT_CLOSED,
     EVENT_NEED_DATA,
+    EVENT_NO_MEMORY,
+    EVENT_SPILL,
+    EVENT_STORE,
     EVENT_TIMEOUT_IDLE,
     EVENT_TIMEOUT_STALLED,
     EVENT_WOKEN,
@@ -197,7 +200,71 @@ cdef class Wire:
                 what = self._wait_for_data(0, min(total_until_ns, window_ns + self.progress_ns))
             else:
                 what = self._wait_for_data(start_ns + idle_ns, total_until_ns)
+        if what == EVENT_SPILL or what == EVENT_NO_MEMORY:
+            self.reader.current.asked_about = True
         return what
+
+    cdef bint _commit(self) noexcept nogil:
+        cdef name_t name
+        cdef int64_t start_ns
+        cdef size_t data_bytes = self.reader.current.received_bytes
+        if self.left_to_owner or self.reader.current.asked_about or not self.reader.current.ordinary(&name):
+            return False
+        start_ns = _now_ns()
+        if self.committer.commit_ordinary(self.reader.current, &name) != 0:
+            return False
+        self.tally.count(self.sender, data_bytes, _now_ns() - start_ns)
+        self.committed_count += 1
+        self.committed_data_bytes += data_bytes
+        self.queued_bytes = response_encode(
+            self.queued,
+            self.reader.current.context,
+            self.reader.current.message,
+            &self.reader.current.sop_class,
+            &self.reader.current.sop_instance,
+            0x0000,
+            NULL,
+            0,
+            0,
+            self.peer_max_pdu,
+        )
+        self.reader.instance_committed()
+        return True
+
+    cdef event _serve(self, int64_t idle_ns) noexcept nogil:
+        cdef event what = self._receive(idle_ns, 0)
+        while what == EVENT_STORE and self._commit():
+            what = self._receive(idle_ns, 0)
+        return what
+
+    def commit_ordinary(self, Committer committer not None, StoredTally tally not None, Sender sender not None):
+        if self.committer is not None:
+            raise ValueError("there is a committer already")
+        self.committer = committer
+        self.tally = tally
+        self.sender = sender
+
+    def serve(self, double idle_s):
+        cdef int64_t idle_ns = _nanoseconds(idle_s)
+        cdef event what
+        if self.committer is None:
+            return self.receive(idle_s)
+        self.reader._check_no_views()
+        with nogil:
+            what = self._serve(idle_ns)
+        return <int>what
+
+    @property
+    def committed(self):
+        return self.committed_count, self.committed_data_bytes
+
+    @property
+    def leave_to_owner(self):
+        return bool(self.left_to_owner)
+
+    @leave_to_owner.setter
+    def leave_to_owner(self, value):
+        self.left_to_owner = value
 
     def receive(self, double idle_s, double total_s=0.0):
         cdef int64_t idle_ns = _nanoseconds(idle_s)

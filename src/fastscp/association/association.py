@@ -35,6 +35,7 @@ class StoreAssociation(PumpedAssociation):
         self._intake: Intake
         """There once the association is established."""
         self._events = StoreEvents(self)
+        self._wire.leave_to_owner = self._events.wanted
         self._memory_deadline: float | None = None
 
     def establish(self, answer: AcceptedProposal) -> None:
@@ -45,22 +46,28 @@ class StoreAssociation(PumpedAssociation):
         store = acceptor.store.for_association(origin)
         sender = acceptor.metrics.sender(origin.calling_ae_title)
         self._intake = Intake(store, acceptor.metrics, sender, acceptor.sop_classes, origin.association_id)
+        if store.committer is not None and not acceptor.sop_classes:
+            self._wire.commit_ordinary(store.committer, acceptor.metrics.stored_tally, sender)
         super().establish(answer)
 
     def bind(self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None) -> None:
         """Bind a handler to an event of this association."""
         super().bind(event, handler, args)
-        self._events.look_again()
+        self._look_again()
 
     def unbind(self, event: evt.EventType, handler: Callable[..., Any]) -> None:
         """Unbind a handler from an event of this association."""
         super().unbind(event, handler)
+        self._look_again()
+
+    def _look_again(self) -> None:
         self._events.look_again()
+        self._wire.leave_to_owner = self._events.wanted
 
     def _serve(self) -> None:
         wire, reader = self._wire, self._reader
         while self.is_established:
-            event = wire.receive(self._idle_s)
+            event = wire.serve(self._idle_s)
             if event == pdu.STORE:
                 self._store(reader.take_instance())
             elif event == pdu.SPILL:
@@ -119,3 +126,4 @@ class StoreAssociation(PumpedAssociation):
     def _abandon(self) -> None:
         if self.story.was_established:
             self._intake.abandon()
+            self.story.stored(*self._wire.committed)

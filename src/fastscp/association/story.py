@@ -50,6 +50,12 @@ class Story:
         self._statuses[status] += 1
         self._dataset_bytes += dataset_bytes
 
+    def stored(self, count: int, dataset_bytes: int) -> None:
+        """So many C-STORE-RQs more were answered with Success."""
+        if count:
+            self._statuses[0x0000] += count
+        self._dataset_bytes += dataset_bytes
+
     def aborted(self, *, by_peer: bool) -> None:
         """The association ended by an abort or with its connection, unless why is known already."""
         if self.outcome is None:

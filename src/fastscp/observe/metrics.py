@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from fastscp._ext.tally import Sender, StoredTally
 from fastscp.errors import RefusalReason
-from fastscp.observe.tally import InstanceTally, Sender
+from fastscp.observe.tally import InstanceTally
 
 AssociationOutcome = Literal["released", "aborted_by_peer", "aborted", "rejected", "closed", "timed_out"]
 RejectionReason = Literal[
@@ -95,9 +96,14 @@ class Metrics:
         """Where to count what this AE title sends; see `stored`."""
         return self._instances.sender(calling_ae_title)
 
+    @property
+    def stored_tally(self) -> StoredTally:
+        """Where `stored` counts, for native code that does the same."""
+        return self._instances.stored
+
     def stored(self, sender: Sender, dataset_bytes: int, store_s: float) -> None:
         """An instance was committed and answered with 0x0000; committing it took `store_s` seconds."""
-        self._instances.add_stored(sender, dataset_bytes, store_s)
+        self._instances.stored.add(sender, dataset_bytes, store_s)
 
     def refused(self, status: int, reason: RefusalReason, answer_s: float) -> None:
         """An instance was answered with a failure status, `answer_s` seconds after it was complete."""

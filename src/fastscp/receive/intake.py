@@ -8,10 +8,10 @@ import time
 from typing import NamedTuple
 
 from fastscp._ext.part10 import Instance
+from fastscp._ext.tally import Sender
 from fastscp.errors import RefusedError, StoreError
 from fastscp.observe.log import get_logger
 from fastscp.observe.metrics import Metrics
-from fastscp.observe.tally import Sender
 from fastscp.receive.checks import INFLATED_HEAD_CEILING_BYTES, check_instance
 from fastscp.stores import AssociationStore, InstanceName, Upload
 from fastscp.uids import is_conformant, is_key_safe

@@ -96,6 +96,8 @@ class S3Store:
 class AssociationStore:
     """The same store, for the instances of one association."""
 
+    committer = None
+
     def __init__(self, engine: Engine, batches: Batches, health: StoreHealth, put_deadline_s: float, origin: Origin) -> None:
         self._engine = engine
         self._batches = batches

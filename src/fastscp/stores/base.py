@@ -5,6 +5,7 @@ Enters: an instance and its name. Leaves: a commit, or a RefusedError. Never: a 
 
 from typing import NamedTuple, Protocol
 
+from fastscp._ext.committer import Committer
 from fastscp._ext.part10 import Instance
 
 
@@ -39,6 +40,10 @@ class Upload(Protocol):
 
 class AssociationStore(Protocol):
     """A store as one association uses it, in its one thread. Owns nothing of an instance after its methods have returned."""
+
+    @property
+    def committer(self) -> Committer | None:
+        """What commits ordinary instances as `commit` does, but in native code; None where that cannot be."""
 
     def commit(self, instance: Instance, name: InstanceName) -> None:
         """Commit an instance that is whole and in memory. Raises RefusedError."""

@@ -7,12 +7,12 @@ Never: a half file under a final name, whatever stops the process.
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
 import shutil
 from pathlib import Path
 
-from fastscp._ext.files import commit_file
+from fastscp._ext.committer import Committer
+from fastscp._ext.files import FileCommitter
 from fastscp._ext.part10 import Instance
 from fastscp.errors import ConfigError, RefusedError, StoreError
 from fastscp.stores.base import InstanceName, Origin
@@ -23,9 +23,6 @@ INCOMING = ".incoming"
 SPILL_AT_BYTES = 2 << 20
 """Once an instance goes to its file while it arrives, this much at a time: enough that the system calls do not count, and little memory.
 From 256 KiB to 4 MiB no size was faster beyond the spread (benchmarks: work "big-file-1")."""
-
-DURABLE_CEILING_COUNT = 4096
-"""Most series that are remembered as durable; then the memory starts anew."""
 
 _COMMENTS = {
     errno.ENOSPC: "The storage is full",
@@ -50,12 +47,6 @@ class FileStore:
             replace: whether an instance that exists is overwritten; otherwise it is refused with 0xC000.
         Raises ConfigError where the directory cannot be made or written to.
         """
-        self._fsync = fsync
-        self._replace = replace
-        self._names = itertools.count()
-        # Series whose directories are known to be on the disk. Whoever finds one that is not in here cannot know how far the
-        # one that made it has come, and sees to it itself.
-        self._durable: set[str] = set()
         try:
             _make_durable(root)
             incoming = root / INCOMING
@@ -64,6 +55,13 @@ class FileStore:
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise ConfigError("--store", f"cannot write to {root}: {error.strerror}") from error
+        temporary_directory = f"{INCOMING}/{self._temporary.name}".encode()
+        self._files = FileCommitter(self._root_fd, temporary_directory, replace=replace, fsync=fsync)
+
+    @property
+    def committer(self) -> Committer | None:
+        """Commits ordinary instances as `commit` does."""
+        return self._files
 
     def for_association(self, origin: Origin) -> "FileStore":
         """The store itself: files do not say where they come from."""
@@ -71,17 +69,17 @@ class FileStore:
 
     def commit(self, instance: Instance, name: InstanceName) -> None:
         """Write the file, make it durable, give it its name."""
-        self._commit(instance, -1, self._temporary_name(), name)
+        self._commit(instance, -1, self._files.new_temporary_path(), name)
 
     def begin_upload(self, instance: Instance) -> "FileUpload":
         """Open a temporary file."""
-        temporary_name = self._temporary_name()
+        temporary_path = self._files.new_temporary_path()
         try:
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            fd = os.open(temporary_name, flags, 0o640, dir_fd=self._root_fd)
+            fd = os.open(temporary_path, flags, 0o640, dir_fd=self._root_fd)
         except OSError as error:
             raise _store_error(error) from error
-        return FileUpload(self, fd, temporary_name)
+        return FileUpload(self, fd, temporary_path)
 
     def close(self) -> None:
         """Remove this process's directory of temporary files."""
@@ -89,44 +87,28 @@ class FileStore:
         os.close(self._lock_fd)
         os.close(self._root_fd)
 
-    def _temporary_name(self) -> bytes:
-        return b"%s/%s/%d" % (INCOMING.encode(), self._temporary.name.encode(), next(self._names))
-
-    def _commit(self, instance: Instance, fd: int, temporary_name: bytes, name: InstanceName) -> None:
-        directory = f"{name.study_instance_uid}/{name.series_instance_uid}"
-        final_name = f"{directory}/{name.sop_instance_uid}.dcm".encode()
+    def _commit(self, instance: Instance, fd: int, temporary_path: bytes, name: InstanceName) -> None:
+        final_path = f"{name.study_instance_uid}/{name.series_instance_uid}/{name.sop_instance_uid}.dcm".encode()
         try:
-            commit_file(
-                instance,
-                fd,
-                self._root_fd,
-                temporary_name,
-                final_name,
-                replace=self._replace,
-                fsync=self._fsync,
-                fsync_ancestors=directory not in self._durable,
-            )
+            self._files.commit(instance, fd, temporary_path, final_path)
         except FileExistsError as error:
             raise RefusedError(0xC000, "duplicate", "The SOP Instance is stored already", 0x00080018) from error
         except OSError as error:
             raise _store_error(error) from error
-        if len(self._durable) >= DURABLE_CEILING_COUNT:
-            self._durable.clear()
-        self._durable.add(directory)
 
-    def _discard(self, fd: int, temporary_name: bytes) -> None:
+    def _discard(self, fd: int, temporary_path: bytes) -> None:
         os.close(fd)
         with contextlib.suppress(OSError):
-            os.unlink(temporary_name, dir_fd=self._root_fd)
+            os.unlink(temporary_path, dir_fd=self._root_fd)
 
 
 class FileUpload:
     """A temporary file that an instance goes to while it arrives. Owns the descriptor."""
 
-    def __init__(self, store: FileStore, fd: int, temporary_name: bytes) -> None:
+    def __init__(self, store: FileStore, fd: int, temporary_path: bytes) -> None:
         self._store = store
         self._fd = fd
-        self._temporary_name = temporary_name
+        self._temporary_path = temporary_path
 
     def spill(self, instance: Instance) -> None:
         """Append what can leave memory to the temporary file."""
@@ -138,12 +120,12 @@ class FileUpload:
 
     def commit(self, instance: Instance, name: InstanceName) -> None:
         """Append the rest, make it durable, give it its name."""
-        # commit_file closes the descriptor and removes the temporary file, whatever happens.
-        self._store._commit(instance, self._fd, self._temporary_name, name)
+        # The committer closes the descriptor and removes the temporary file, whatever happens.
+        self._store._commit(instance, self._fd, self._temporary_path, name)
 
     def abandon(self) -> None:
         """Remove the temporary file."""
-        self._store._discard(self._fd, self._temporary_name)
+        self._store._discard(self._fd, self._temporary_path)
 
 
 def _store_error(error: OSError) -> StoreError:

@@ -3,12 +3,15 @@
 Enters: instances. Leaves: nothing. Never: what a hospital sends.
 """
 
+from fastscp._ext.committer import NullCommitter
 from fastscp._ext.part10 import Instance
 from fastscp.stores.base import InstanceName, Origin
 
 
 class NullStore:
     """Says that it committed, and keeps nothing."""
+
+    committer = NullCommitter()
 
     def for_association(self, origin: Origin) -> "NullStore":
         """The store itself: files do not say where they come from."""
