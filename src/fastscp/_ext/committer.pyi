@@ -5,6 +5,9 @@ Enters: an instance with nothing unusual about it. Leaves: a commit, or an errno
 
 from typing import final
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Committer:
     """How a store commits ordinary instances (`Instance.ordinary_name`) in native code; `Wire.serve` calls it. Thread-safe.
 
