@@ -15,6 +15,7 @@ from benchmarks import machine, report
 from benchmarks.contenders import CONTENDERS, ContenderFailed, running
 from benchmarks.load import LoadFailed
 from benchmarks.native_tools import CACHE
+from benchmarks.reservoir import Reservoir
 from benchmarks.works import GROUPS, WORKS, Bench, Sample, Work
 
 ROUNDS = 5
@@ -76,8 +77,7 @@ def _line(sample: Sample) -> str:
     return f"{figures}  others {sample.others_cores:.2f}{uploaded}"
 
 
-def _run(works: list[Work], chosen: list[str], rounds: int, target_s: float, directory: Path) -> tuple[Measured, list[str]]:
-    bench = Bench(directory, target_s)
+def _run(works: list[Work], chosen: list[str], rounds: int, bench: Bench, directory: Path) -> tuple[Measured, list[str]]:
     samples: Measured = {
         work.name: {name: [] for name in work.contenders if name in chosen and CONTENDERS[name].installed()} for work in works
     }
@@ -116,7 +116,8 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="fastscp-bench-", dir=TMPFS if TMPFS.is_dir() else None))
     load_before = machine.load_average()
     try:
-        samples, failures = _run(works, chosen, rounds, target_s, directory)
+        with Reservoir(directory) as reservoir:
+            samples, failures = _run(works, chosen, rounds, Bench(directory, target_s, reservoir), directory)
     finally:
         shutil.rmtree(directory)
     conditions = {

@@ -14,6 +14,7 @@ from typing import Literal
 from benchmarks import payloads, processes
 from benchmarks.contenders import NODELAY, Running, stored_files
 from benchmarks.load import Load, LoadFailed, PreparedLoad
+from benchmarks.reservoir import Reservoir
 from benchmarks.s3 import Arrived, Sink
 
 WARM_UP_S = 0.2
@@ -21,7 +22,6 @@ IDLE_HOLD_S = 10.0
 CLIENT_LIMIT_S = 300
 ARRIVAL_PATIENCE_S = 20.0
 """How long no further object may arrive before those that are missing are given up."""
-TOUCH_BLOCK_BYTES = 1 << 20
 SLOW_IDLE_ASSOCIATIONS = {"pynetdicom-file": 50}
 """A receiver that polls gets fewer idle associations; the figures are per association and per core."""
 
@@ -141,12 +141,14 @@ BURST_PARTS = 4
 class Bench:
     """Measures works. Owns the prepared payloads below `directory`."""
 
-    def __init__(self, directory: Path, target_s: float) -> None:
+    def __init__(self, directory: Path, target_s: float, reservoir: Reservoir) -> None:
         """
         Args:
             directory: an existing one on tmpfs.
             target_s: how long the load of one sample lasts, as far as `Work.most` allows.
+            reservoir: on the same file system.
         """
+        self._reservoir = reservoir
         self._directory = directory
         self._target_s = target_s
         self._loads: dict[tuple[str, int], PreparedLoad] = {}
@@ -200,7 +202,7 @@ class Bench:
         rate_per_s, sent = self._warm_up(work, receiver)
         total = max(work.associations, min(work.most, int(rate_per_s * self._target_s)))
         data_set_bytes = len(self._load(work).payload.data_set)
-        self._touch_memory(receiver, total * data_set_bytes)
+        self._hold_memory(receiver, (sent + total) * data_set_bytes)
         sink_before = receiver.sink.arrived() if receiver.sink else None
         with self._open(work, receiver, total) as run:
             busy_before_s, before = processes.machine_busy_s(), processes.usage(receiver.pid)
@@ -261,7 +263,7 @@ class Bench:
         environment = {**os.environ, **(NODELAY if contender.environment == NODELAY else {})}
         command = ["storescu", "--quiet", "-aec", "ANY-SCP", "127.0.0.1", str(receiver.place.port), "+sd"]
         _run_clients([[*command, *map(str, self._burst(BURST_PARTS))]], environment)
-        self._touch_memory(receiver, BURST_FILES * len(payloads.ct().data_set))
+        self._hold_memory(receiver, BURST_FILES * len(payloads.ct().data_set))
         busy_before_s, clients_before_s = processes.machine_busy_s(), _ended_children_cpu_s()
         before, begin_s = processes.usage(receiver.pid), time.monotonic()
         _run_clients([[*command, *map(str, part)] for part in clients], environment)
@@ -283,17 +285,9 @@ class Bench:
             others_cores=(busy_s - cpu_s - clients_s) / seconds,
         )
 
-    def _touch_memory(self, receiver: Running, count_bytes: int) -> None:
-        """Make that much free memory real. A virtual machine gives free memory back to its host, within seconds, and then pays for each
-        page that a file on tmpfs needs; which receiver would pay is chance."""
-        if not receiver.contender.keeps_files:
-            return
-        scratch = self._directory / "scratch"
-        block = bytes(TOUCH_BLOCK_BYTES)
-        with scratch.open("wb") as file:
-            for _ in range(count_bytes // len(block) + 1):
-                file.write(block)
-        scratch.unlink()
+    def _hold_memory(self, receiver: Running, count_bytes: int) -> None:
+        if receiver.contender.keeps_files:
+            self._reservoir.ensure(count_bytes)
 
     @staticmethod
     def _check_stored(receiver: Running, sent: int, data_set_bytes: int) -> None:
