@@ -6,15 +6,13 @@ Enters: instances, and file systems that are full, read-only, or in the way. Lea
 import errno
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,7 @@ from fastscp._ext.files import FileCommitter
 from fastscp._ext.memory import BufferPool
 from reference import traffic
 from reference.driving import Limits, native_reader
-
-NOBODY = 65534
+from reference.filesystems import mounted, opened, without_privileges
 
 
 def received(pixels: bytes = b"\1\2\3\4", pool: BufferPool | None = None) -> Any:
@@ -43,15 +40,6 @@ def whole(instance: Any) -> bytes:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path
-
-
-@contextmanager
-def opened(root: Path) -> Iterator[int]:
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def commit(instance: Any, root: Path, final: str, *, temporary: str = "temporary", fd: int = -1, **options: bool) -> None:
@@ -220,22 +208,6 @@ def test_a_write_that_fails_drops_nothing(root: Path) -> None:
     assert (root / "spilled").read_bytes()[instance.file_meta_bytes :] == data
 
 
-@contextmanager
-def mounted(directory: Path, options: str) -> Iterator[None]:
-    """A small file system of its own."""
-    mount = shutil.which("mount")
-    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", options, "tmpfs", directory], env={}, capture_output=True, check=False)
-    if not done or done.returncode:
-        problem = f"cannot mount a file system: {done.stderr.decode() if done else 'no mount'}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(problem)
-        pytest.skip(problem)
-    try:
-        yield
-    finally:
-        subprocess.run([shutil.which("umount") or "umount", directory], env={}, check=True)
-
-
 @pytest.mark.requires_linux
 @pytest.mark.parametrize("spilled", [False, True])
 def test_a_file_system_that_is_full(root: Path, spilled: bool) -> None:
@@ -254,19 +226,6 @@ def test_a_file_system_that_is_full(root: Path, spilled: bool) -> None:
         small = received(bytes(500_000))
         commit(small, root, "study/file")
         assert (root / "study/file").read_bytes() == whole(small)
-
-
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """As a user whom permissions bind."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.mark.parametrize("closed", ["root", "final", "deep"])
