@@ -11,10 +11,20 @@ import pytest
 from fastscp._ext import pdu
 from fastscp._ext.committer import Committer, NullCommitter
 from fastscp._ext.memory import SEGMENT_SIZES_BYTES, BufferPool
-from fastscp._ext.tally import StoredTally
+from fastscp._ext.tally import Sender, StoredTally
 from reference import traffic, vectors
 from reference.driving import Limits
-from reference.serving import BOUNDS_S, LARGE_BYTES, NOT_ORDINARY, Serving, assert_answers, assert_left_to_owner, ordinary, response
+from reference.serving import (
+    BOUNDS_S,
+    LARGE_BYTES,
+    NOT_ORDINARY,
+    Serving,
+    arrived,
+    assert_answers,
+    assert_left_to_owner,
+    ordinary,
+    response,
+)
 from reference.wiring import LONG_S, SHORT_S, Connection, tcp_pair
 
 LARGEST_BYTES = SEGMENT_SIZES_BYTES[-1]
@@ -151,25 +161,27 @@ def test_one_that_memory_was_short_for_is_the_owners(tcp: Connection, beside: Ca
         other.close()
 
 
-def test_a_tally_of_many_is_exact(beside: Callable[..., Any]) -> None:
-    """Several wires, each in its thread, that count in one."""
-    tally, committer, count = StoredTally(BOUNDS_S), NullCommitter(), 300
+def test_a_tally_and_a_sender_of_many_are_exact(beside: Callable[..., Any]) -> None:
+    """Several wires, each in its thread, that count in one and the same; none of them holds the interpreter lock."""
+    tally, sender, committer, count = StoredTally(BOUNDS_S), Sender(), NullCommitter(), 5000
+    sent = [ordinary(number) for number in range(50)]
+    stream = b"".join(each.stream for each in sent) * (count // len(sent)) + vectors.ECHO
+    answers = b"".join(each.answer() for each in sent) * (count // len(sent))
+    dataset_bytes = sum(len(each.data_set) for each in sent) * (count // len(sent))
     lines = [Connection(*tcp_pair()) for _ in range(4)]
     try:
-        servings = [Serving(each, committer, tally=tally) for each in lines]
-        sent = [ordinary(number) for number in range(count)]
-        stream = b"".join(each.stream for each in sent) + vectors.ECHO
+        servings = [Serving(each, committer, tally=tally, sender=sender) for each in lines]
         events = [beside(serving.serve) for serving in servings]
         for each in lines:
             beside(each.peer.sendall, stream)
+        arriving = [beside(arrived, each.peer, len(answers)) for each in lines]
         assert [event.result(LONG_S) for event in events] == [pdu.MESSAGE] * len(lines)
-        dataset_bytes = sum(len(each.data_set) for each in sent)
-        assert [(each.sender.instance_count, each.sender.dataset_bytes) for each in servings] == [(count, dataset_bytes)] * len(lines)
+        assert [serving.wire.committed for serving in servings] == [(count, dataset_bytes)] * len(lines)
+        assert (sender.instance_count, sender.dataset_bytes) == (count * len(lines), dataset_bytes * len(lines))
         buckets, all_bytes, store_s = tally.snapshot()
         assert (sum(buckets), all_bytes) == (count * len(lines), dataset_bytes * len(lines))
         assert store_s > 0
-        for each in lines:
-            assert_answers(each.peer, b"".join(one.answer() for one in sent))
+        assert all(future.result(LONG_S) == answers for future in arriving)
     finally:
         for each in lines:
             each.close()

@@ -124,11 +124,12 @@ class Serving:
         limits: Limits = Limits(),  # noqa: B008
         pool: BufferPool | None = None,
         tally: StoredTally | None = None,
+        sender: Sender | None = None,
         **options: Any,
     ) -> None:
         self.line = line
         self.pool = pool or BufferPool(1 << 26)
-        self.tally, self.sender = tally or StoredTally(BOUNDS_S), Sender()
+        self.tally, self.sender = tally or StoredTally(BOUNDS_S), sender or Sender()
         self.wire: Wire
         self.wire, self.reader = line.wire(pool=self.pool, limits=limits, established=False, **options)
         store_context_ids = STORE_CONTEXT_IDS | {DEFLATED_CONTEXT_ID}
