@@ -39,7 +39,7 @@ def ordinary_stores(draw: st.DrawFn) -> list[bytes]:
     data = traffic.data_set(
         sop_instance_uid=uid,
         series_instance_uid=draw(st.sampled_from(["1.2.3.1", "1.2.3.2"])),
-        pixels=bytes(draw(st.sampled_from([0, 4, 1000, 30_000, 70_000]))),
+        pixels=bytes(draw(st.sampled_from([0, 0, 4, 4, 1000, 10_000, 30_000, 70_000]))),
         explicit_vr=syntax.explicit_vr,
         little_endian=syntax.little_endian,
     )
@@ -47,7 +47,7 @@ def ordinary_stores(draw: st.DrawFn) -> list[bytes]:
     return draw(command_pdvs(context_id, command)) + draw(data_set_pdvs(context_id, data))
 
 
-traffic_of_all_kinds = conversations(8, usual=ordinary_stores())
+traffic_of_all_kinds = conversations(8, min_messages=3, usual=ordinary_stores())
 
 
 @dataclass

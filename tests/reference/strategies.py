@@ -158,16 +158,21 @@ control_pdus = st.one_of(
 
 @st.composite
 def conversations(
-    draw: st.DrawFn, max_messages: int = 4, *, control_inside: bool = False, usual: st.SearchStrategy[list[bytes]] | None = None
+    draw: st.DrawFn,
+    max_messages: int = 4,
+    *,
+    min_messages: int = 0,
+    control_inside: bool = False,
+    usual: st.SearchStrategy[list[bytes]] | None = None,
 ) -> bytes:
     """Traffic after the association is established. PDUs may hold the end of one message and the start of the next.
 
     Args:
         control_inside: control PDUs may also stand inside a message, which no peer may do (PS3.8 section 9.3.1).
-        usual: the PDVs of most messages that are C-STORE-RQs; otherwise these have anything in them.
+        usual: PDVs of most messages, instead of C-STORE-RQs with anything in them.
     """
-    usual = stores() if usual is None else st.one_of(usual, usual, usual, stores())
-    messages = draw(st.lists(st.one_of(usual, usual, other_messages()), max_size=max_messages))
+    message = st.one_of(stores(), stores(), other_messages()) if usual is None else st.one_of(*[usual] * 5, stores(), other_messages())
+    messages = draw(st.lists(message, min_size=min_messages, max_size=max_messages))
     pdvs = [item for message in messages for item in message]
     boundaries = {0, *itertools.accumulate(map(len, messages))}
     out = b""
