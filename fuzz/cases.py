@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from served import Served, success, without_committed
+
 from fastscp._ext import dimse, head
 from fastscp._ext.memory import SEGMENT_SIZES_BYTES, BufferPool
 from fastscp.errors import ProtocolError
@@ -114,6 +116,7 @@ class Plan:
             spill_threshold_bytes=chance.choice([1, 100, 1000, 65536, 100_000, 1 << 30]),
         )
         self.pool_bytes = chance.choice([LARGEST_BYTES, LARGEST_BYTES, 3 * LARGEST_BYTES, 1 << 26])
+        self.through_wire = chance.random() < 0.3
         self.chance = chance
 
     def cuts(self, size: int) -> list[int]:
@@ -185,21 +188,36 @@ def check_reader(case: Case, expected: list[Line]) -> None:
         if pool.in_use_bytes > ceiling_bytes:
             raise Disagreement(f"{pool.in_use_bytes} bytes are held for a stream of {len(case.data)}")
 
-    found = ask_native(
-        pieces(case.data, plan.cuts(len(case.data))),
-        plan.limits,
-        established=plan.established,
-        pool=pool,
-        spill=RandomSpill(plan.chance),
-        watch=watch,
-    )
+    stream = pieces(case.data, plan.cuts(len(case.data)))
+    options = {"established": plan.established, "pool": pool, "spill": RandomSpill(plan.chance), "watch": watch}
+    if plan.through_wire:
+        served = Served(plan.limits, **options)
+        served.serve(stream)
+        found, expected = served.lines, without_those_committed(served, expected)
+    else:
+        found = ask_native(stream, plan.limits, **options)
     if pool.in_use_bytes:
         raise Disagreement(f"{pool.in_use_bytes} bytes are held by nobody")
     if len(found) != len(expected):
         raise Disagreement(f"{len(found)} events and not {len(expected)}: ends with {found[-1][:8]} and not {expected[-1][:8]}")
     for place, (line, full) in enumerate(zip(found, expected, strict=True)):
-        if line[0] == "store" and line[6] == "no_memory":
-            # Only the native reader counts memory: which instances it gives up is no disagreement, what it says of them is.
-            line, full = (*line[:6], line[7]), (*full[:6], full[7])
-        if line != full:
+        if not same(line, full):
             raise Disagreement(f"event {place}: {line[:9]} and not {full[:9]}")
+
+
+def same(line: Line, full: Line) -> bool:
+    if line[0] == full[0] == "store" and line[6] == "no_memory":
+        # Only the native reader counts memory: which instances it gives up is no disagreement, what it says of them is.
+        return (*line[:6], line[7]) == (*full[:6], full[7])
+    return line == full
+
+
+def without_those_committed(served: Served, expected: list[Line]) -> list[Line]:
+    told, committed = without_committed(served.lines, expected, same)
+    if served.not_committed:
+        raise Disagreement(f"an ordinary instance was left to its owner: {served.not_committed[0][:8]}")
+    if served.counts() != {(len(committed), sum(line[7] for line in committed))}:
+        raise Disagreement(f"{len(committed)} instances were to be committed, and these are counted: {served.counts()}")
+    if served.answers != b"".join(map(success, committed)):
+        raise Disagreement(f"{len(served.answers)} bytes of answers to {len(committed)} instances are not the right ones")
+    return told
