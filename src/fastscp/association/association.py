@@ -45,8 +45,8 @@ class StoreAssociation(PumpedAssociation):
         acceptor = self._acceptor
         store = acceptor.store.for_association(origin)
         sender = acceptor.metrics.sender(origin.calling_ae_title)
-        self._intake = Intake(store, acceptor.metrics, sender, acceptor.sop_classes, origin.association_id)
-        if store.committer is not None and not acceptor.sop_classes:
+        self._intake = Intake(store, acceptor.metrics, sender, self.sop_classes, origin.association_id)
+        if store.committer is not None and not self.sop_classes:
             self._wire.commit_ordinary(store.committer, acceptor.metrics.stored_tally, sender)
         super().establish(answer)
 
