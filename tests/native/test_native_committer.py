@@ -18,8 +18,8 @@ from fastscp._ext.files import FileCommitter
 from fastscp._ext.memory import BufferPool
 from reference import traffic, vectors
 from reference.driving import native_reader
-from reference.filesystems import opened, without_privileges
-from reference.serving import Serving, assert_answers, ordinary
+from reference.filesystems import mounted, opened, without_privileges
+from reference.serving import Serving, arrived, ordinary
 from reference.wiring import LONG_S, Connection, tcp_pair
 
 pytestmark = pytest.mark.requires_linux
@@ -106,7 +106,10 @@ def test_more_directories_than_it_remembers(root: Path) -> None:
     """The place of one is taken by another, which is never taken for it."""
     directories = [str(number) for number in range(2200)]
     whole = b"".join(received().segments())
-    with opened(root) as root_fd:
+    # In memory: thousands of syncs of a disk take their time.
+    with mounted(root, "size=64m,mode=777"), opened(root) as root_fd:
+        (root / "incoming").mkdir()
+        (root / "incoming").chmod(0o777)
         looking = Looking(root, root_fd)
         for directory in directories:
             looking.commit(directory)
@@ -122,8 +125,8 @@ def test_more_directories_than_it_remembers(root: Path) -> None:
         assert len(now_known - known) <= 20
         assert len(known - now_known) <= 20
         assert known != now_known
-    assert {(root / directory / "file").read_bytes() for directory in directories} == {whole}
-    assert not list((root / "incoming").iterdir())
+        assert {(root / directory / "file").read_bytes() for directory in directories} == {whole}
+        assert not list((root / "incoming").iterdir())
 
 
 def test_names_that_begin_alike_are_told_apart(root: Path) -> None:
@@ -209,26 +212,28 @@ def test_directories_that_vanish_while_others_commit(root: Path, tcp: Connection
 
 
 def test_threads_have_temporary_files_of_their_own(root: Path, beside: Callable[..., Any]) -> None:
-    """A name that two of them had would be refused to the second, whose instance would be its owner's."""
-    lines = [Connection(*tcp_pair()) for _ in range(4)]
+    """A name that two of them had would be refused to the second, whose instance would be its owner's; and no number is given twice."""
+    lines, count = [Connection(*tcp_pair()) for _ in range(4)], 3000
     with opened(root) as root_fd:
         committer = FileCommitter(root_fd, b"incoming", replace=False, fsync=False)
         try:
             events, paths = [], []
             for thread, each in enumerate(lines):
                 serving = Serving(each, committer)
-                sent = [ordinary(1000 * thread + number) for number in range(400)]
+                sent = [ordinary(count * thread + number) for number in range(count)]
                 beside(each.peer.sendall, b"".join(one.stream for one in sent) + vectors.ECHO)
-                events.append((serving, sent, beside(serving.serve)))
-                paths.append(beside(lambda: [committer.new_temporary_path() for _ in range(2000)]))
-            for serving, sent, event in events:
+                answers = beside(arrived, each.peer, sum(len(one.answer()) for one in sent))
+                events.append((serving, sent, answers, beside(serving.serve)))
+                paths.append(beside(lambda: [committer.new_temporary_path() for _ in range(count)]))
+            for serving, sent, answers, event in events:
                 assert event.result(LONG_S) == pdu.MESSAGE
                 serving.assert_committed(*sent)
-                assert_answers(serving.line.peer, b"".join(one.answer() for one in sent))
-                for one in sent:
+                assert answers.result(LONG_S) == b"".join(one.answer() for one in sent)
+                for one in sent[::50]:
                     assert (root / one.path).read_bytes().endswith(one.data_set)
             given = [path for future in paths for path in future.result(LONG_S)]
             assert len(set(given)) == len(given)
+            assert committer.new_temporary_path() == b"incoming/%d" % (2 * count * len(lines))
         finally:
             for each in lines:
                 each.close()
