@@ -3,7 +3,7 @@
 Enters: instances, and directories that are full, closed or in the way. Leaves: files as a `FileStore` writes them. Never: half of one.
 """
 
-import shutil
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,20 +110,25 @@ def test_a_file_that_is_there_and_must_not_be_replaced(tcp: Connection, tmp_path
         assert (tmp_path / sent.path).read_bytes() == b"before"
         assert list(files(tmp_path)) == [sent.path]
         (tmp_path / sent.path).unlink()
-        commit_by_hand(serving, sent, tmp_path)
+        fail_by_hand(serving, sent, tmp_path, errno.EEXIST)
         assert serving.serve() == pdu.MESSAGE
         serving.assert_committed(ordinary(2))
-        assert_answers(tcp.peer, sent.answer() + ordinary(2).answer())
+        assert_answers(tcp.peer, sent.answer(0xA700) + ordinary(2).answer())
 
 
-def commit_by_hand(serving: Serving, sent: Sent, root: Path) -> None:
-    """The instance of a STORE is unharmed: committed now, it is the file that it would have been."""
-    instance = serving.take(0x0000)
+def fail_by_hand(serving: Serving, sent: Sent, root: Path, error: int) -> None:
+    """The instance of a STORE is whole, and whoever commits it is told what failed, though it would not any more: after an fsync that
+    failed a second one says that all is well."""
+    instance = serving.take(0xA700)
+    assert b"".join(instance.segments()).endswith(sent.data_set)
     with opened(root) as root_fd:
-        FileCommitter(root_fd, b"incoming", replace=False, fsync=True).commit(instance, -1, b"incoming/by hand", sent.path.encode())
+        committer = FileCommitter(root_fd, b"incoming", replace=False, fsync=True)
+        for _ in range(2):
+            with pytest.raises(OSError) as raised:
+                committer.commit(instance, -1, b"incoming/by hand", sent.path.encode())
+            assert raised.value.errno == error
     instance.release()
-    assert (root / sent.path).read_bytes() == stored(sent, root / "other")
-    shutil.rmtree(root / "other")
+    assert not list((root / "incoming").iterdir())
 
 
 def in_place_of_the_file(root: Path, sent: Sent) -> Callable[[], None]:
@@ -148,8 +153,16 @@ def a_temporary_file_of_somebody(root: Path, sent: Sent) -> Callable[[], None]:
     return (root / "incoming/0").unlink
 
 
-@pytest.mark.parametrize("fault", [in_place_of_the_file, in_place_of_the_series, no_temporary_directory, a_temporary_file_of_somebody])
-def test_something_in_the_way(tcp: Connection, tmp_path: Path, fault: Callable[[Path, Sent], Callable[[], None]]) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (in_place_of_the_file, errno.EISDIR),
+        (in_place_of_the_series, errno.ENOTDIR),
+        (no_temporary_directory, errno.ENOENT),
+        (a_temporary_file_of_somebody, errno.EEXIST),
+    ],
+)
+def test_something_in_the_way(tcp: Connection, tmp_path: Path, fault: Callable[[Path, Sent], Callable[[], None]], error: int) -> None:
     sent = ordinary(1, bytes(100_000))
     with committing(tcp, tmp_path) as serving:
         remove = fault(tmp_path, sent)
@@ -158,11 +171,11 @@ def test_something_in_the_way(tcp: Connection, tmp_path: Path, fault: Callable[[
         assert serving.serve() == pdu.STORE
         assert sorted(tmp_path.rglob("*")) == before
         remove()
-        commit_by_hand(serving, sent, tmp_path)
+        fail_by_hand(serving, sent, tmp_path, error)
         assert serving.serve() == pdu.MESSAGE
         serving.assert_committed(ordinary(2))
-        assert_answers(tcp.peer, sent.answer() + ordinary(2).answer())
-        assert sorted(files(tmp_path)) == [sent.path, ordinary(2).path]
+        assert_answers(tcp.peer, sent.answer(0xA700) + ordinary(2).answer())
+        assert list(files(tmp_path)) == [ordinary(2).path]
 
 
 @pytest.mark.requires_linux
@@ -197,6 +210,6 @@ def test_a_directory_that_is_read_only(tcp: Connection, tmp_path: Path) -> None:
         finally:
             tmp_path.chmod(0o755)
         assert files(tmp_path) == {}
-        commit_by_hand(serving, sent, tmp_path)
+        fail_by_hand(serving, sent, tmp_path, errno.EACCES)
         assert serving.serve() == pdu.MESSAGE
         serving.assert_committed(ordinary(2))

@@ -26,6 +26,7 @@ class StoppingStore(FileStore):
     """A file store whose commits stop until they are let go."""
 
     committer = None
+    spill_from_bytes = 32 * MIB
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, fsync=False, replace=True)

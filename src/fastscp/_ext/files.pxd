@@ -26,5 +26,8 @@ cdef class FileCommitter(Committer):
     cdef uint64_t _next_number(self) noexcept nogil
     cdef bint _is_known(self, const char *directory) noexcept nogil
     cdef void _remember(self, const char *directory) noexcept nogil
+    cdef void _forget(self, const char *directory) noexcept nogil
+    # The temporary file, on the disk; nothing of it where that fails. Closes `fd`, or makes the file where it is -1; 0, or errno.
+    cdef int _write(self, Instance instance, int fd, const char *temporary_path) noexcept nogil
     # Closes `fd`, if there is one; 0, or errno.
     cdef int _commit_to(self, Instance instance, int fd, const char *temporary_path, const char *final_path) noexcept nogil

@@ -32,6 +32,9 @@ class FileCommitter(Committer):
     def commit(self, instance: Instance, temporary_fd: int, temporary_path: bytes, final_path: bytes) -> None:
         """Write what is in memory of the instance and give the file its name.
 
+        Where `Wire.serve` has tried that in vain, or has failed to write a part of it, that error is raised and nothing is tried again: the
+        second fsync after one that failed would say that all is well.
+
         Args:
             temporary_fd: an open file that holds what was spilled, or -1: then `temporary_path` is created (mode 0640, exclusive).
                 Closed in every case.

@@ -101,45 +101,6 @@ cdef int _place(int root_fd, const char *temporary_path, const char *final_path,
     return 0
 
 
-cdef int _commit(
-    Instance instance,
-    int fd,
-    int root_fd,
-    const char *temporary_path,
-    const char *final_path,
-    bint replace,
-    bint fsync,
-    bint fsync_ancestors,
-) noexcept nogil:
-    cdef int error = 0
-    if fd < 0:
-        fd = openat(root_fd, temporary_path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, FILE_MODE)
-        if fd < 0:
-            return errno
-    error = instance.write_front(fd, instance.held_bytes())
-    if error == 0 and fsync and c_fsync(fd) < 0:
-        error = errno
-    if close(fd) < 0 and error == 0 and errno != EINTR:
-        error = errno
-    if error == 0:
-        error = _place(root_fd, temporary_path, final_path, replace)
-        if error == ENOENT:
-            # First of its series, or somebody removed the directory meanwhile: cheaper than asking each time.
-            error = _make_directories(root_fd, final_path)
-            fsync_ancestors = True
-            if error == 0:
-                error = _place(root_fd, temporary_path, final_path, replace)
-    if error:
-        unlinkat(root_fd, temporary_path, 0)
-        return error
-    if fsync:
-        error = _sync_above(root_fd, final_path, fsync_ancestors)
-        if error and not replace:
-            # What is refused must not be in the way when it is sent again.
-            unlinkat(root_fd, final_path, 0)
-    return error
-
-
 cdef uint64_t _hash(const char *text) noexcept nogil:
     # FNV-1a. Only where to look: what is found there is compared.
     cdef uint64_t hashed = 14695981039346656037u
@@ -201,21 +162,57 @@ cdef class FileCommitter(Committer):
         memcpy(place.directory, directory, length_bytes + 1)
         pthread_mutex_unlock(&self.lock)
 
+    @cython.linetrace(False)
+    cdef void _forget(self, const char *directory) noexcept nogil:
+        cdef known_t *place = &self.known[_hash(directory) % KNOWN_COUNT]
+        pthread_mutex_lock(&self.lock)
+        if strcmp(place.directory, directory) == 0:
+            place.directory[0] = 0
+        pthread_mutex_unlock(&self.lock)
+
+    cdef int _write(self, Instance instance, int fd, const char *temporary_path) noexcept nogil:
+        cdef int error = instance.store_error
+        if fd < 0 and error == 0:
+            fd = openat(self.root_fd, temporary_path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, FILE_MODE)
+            if fd < 0:
+                return errno
+        if error == 0:
+            error = instance.write_front(fd, instance.held_bytes())
+        if error == 0 and self.fsync and c_fsync(fd) < 0:
+            error = errno
+        if fd >= 0 and close(fd) < 0 and error == 0 and errno != EINTR:
+            error = errno
+        if error and fd >= 0:
+            unlinkat(self.root_fd, temporary_path, 0)
+        return error
+
     cdef int _commit_to(self, Instance instance, int fd, const char *temporary_path, const char *final_path) noexcept nogil:
         cdef char directory[PATH_BYTES]
         cdef bint known
-        cdef int error = _parent(directory, final_path)
+        cdef int error = self._write(instance, fd, temporary_path)
         if error:
-            if fd >= 0:
-                close(fd)
-                unlinkat(self.root_fd, temporary_path, 0)
             return error
-        known = self._is_known(directory)
-        error = _commit(
-            instance, fd, self.root_fd, temporary_path, final_path, self.replace, self.fsync, not known
-        )
-        if error == 0 and not known:
-            self._remember(directory)
+        error = _parent(directory, final_path)
+        if error == 0:
+            error = _place(self.root_fd, temporary_path, final_path, self.replace)
+            if error == ENOENT:
+                # First of its series, or somebody removed the directory meanwhile: cheaper than asking each time. Forgotten before it is
+                # there again, so that nobody else who finds it takes it for one that is on the disk.
+                self._forget(directory)
+                error = _make_directories(self.root_fd, final_path)
+                if error == 0:
+                    error = _place(self.root_fd, temporary_path, final_path, self.replace)
+        if error:
+            unlinkat(self.root_fd, temporary_path, 0)
+            return error
+        if self.fsync:
+            known = self._is_known(directory)
+            error = _sync_above(self.root_fd, final_path, not known)
+            if error and not self.replace:
+                # What is refused must not be in the way when it is sent again.
+                unlinkat(self.root_fd, final_path, 0)
+            if error == 0 and not known:
+                self._remember(directory)
         return error
 
     cdef int commit_ordinary(self, Instance instance, const name_t *name) noexcept nogil:

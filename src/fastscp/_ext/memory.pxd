@@ -8,6 +8,8 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     SEGMENT_CLASSES = 5
+    SMALLEST_BYTES = 65536     # segment of class 0; each class has twice the one before
+    FREE_LISTS = 16            # of each class: one for each processor, those of larger machines share
 
 # One stretch of memory. Owned by exactly one of: an Instance's list, a BufferPool's free list.
 cdef struct segment_t:
@@ -21,7 +23,7 @@ cdef class BufferPool:
     cdef pthread_mutex_t lock                       # guards everything below
     cdef pthread_cond_t freed                       # signalled whenever bytes come back
     cdef bint initialised
-    cdef segment_t *free_lists[SEGMENT_CLASSES]     # owned; last in, first out, so that reuse is warm
+    cdef segment_t *free_lists[SEGMENT_CLASSES][FREE_LISTS]     # owned; last in, first out, so that reuse is warm
     cdef size_t limit
     cdef size_t reserve                             # of the limit: for one holder at a time
     cdef const void *favoured                       # borrowed, only compared: who may draw on the reserve
@@ -29,6 +31,8 @@ cdef class BufferPool:
     cdef size_t in_use
     cdef size_t free_total
 
+    # A free segment of the class, off its list: one that was given back on this processor, if there is one. The lock is held.
+    cdef segment_t *_take_free(self, int size_class, int processor) noexcept nogil
     # Transfers a segment to the caller; NULL where the budget or the system has none.
     cdef segment_t *acquire(self, int size_class, const void *holder) noexcept nogil
     # Takes a segment back from its owner.

@@ -24,14 +24,24 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
 
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sched.h>
+    static inline int fastscp_processor(void) { int processor = sched_getcpu(); return processor < 0 ? 0 : processor; }
+    #else
+    static inline int fastscp_processor(void) { return 0; }
+    #endif
+    """
+    int fastscp_processor() nogil
+
 cdef extern from "<sys/mman.h>" nogil:
     int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS
     void *MAP_FAILED
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void *address, size_t length)
 
-cdef size_t SMALLEST_BYTES = 65536
-cdef size_t LARGEST_BYTES = SMALLEST_BYTES << (SEGMENT_CLASSES - 1)
+cdef size_t LARGEST_BYTES = <size_t>SMALLEST_BYTES << (SEGMENT_CLASSES - 1)
 
 SEGMENT_SIZES_BYTES = tuple(SMALLEST_BYTES << size_class for size_class in range(SEGMENT_CLASSES))
 
@@ -41,7 +51,7 @@ cdef segment_t *_map_segment(int size_class) noexcept nogil:
     cdef segment_t *segment = <segment_t *>malloc(sizeof(segment_t))
     if segment is NULL:
         return NULL
-    segment.capacity_bytes = SMALLEST_BYTES << size_class
+    segment.capacity_bytes = <size_t>SMALLEST_BYTES << size_class
     segment.data = <unsigned char *>mmap(
         NULL, segment.capacity_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0
     )
@@ -82,26 +92,40 @@ cdef class BufferPool:
         if not self.initialised:
             return
         for size_class in range(SEGMENT_CLASSES):
-            while self.free_lists[size_class] is not NULL:
-                segment = self.free_lists[size_class]
-                self.free_lists[size_class] = segment.next
+            segment = self._take_free(size_class, 0)
+            while segment is not NULL:
                 _unmap_segment(segment)
+                segment = self._take_free(size_class, 0)
         pthread_cond_destroy(&self.freed)
         pthread_mutex_destroy(&self.lock)
 
     @cython.linetrace(False)
-    cdef segment_t *acquire(self, int size_class, const void *holder) noexcept nogil:
-        cdef size_t size_bytes = SMALLEST_BYTES << size_class
+    cdef segment_t *_take_free(self, int size_class, int processor) noexcept nogil:
+        # What another processor wrote last is in its cache, and costs several times as much to write
+        # (benchmarks: work "ct-null-8", CPU 52 us for each instance instead of 60).
+        cdef segment_t **free_list
         cdef segment_t *segment
+        cdef int i
+        for i in range(FREE_LISTS):
+            free_list = &self.free_lists[size_class][(processor + i) % FREE_LISTS]
+            segment = free_list[0]
+            if segment is not NULL:
+                free_list[0] = segment.next
+                self.free_total -= segment.capacity_bytes
+                return segment
+        return NULL
+
+    @cython.linetrace(False)
+    cdef segment_t *acquire(self, int size_class, const void *holder) noexcept nogil:
+        cdef size_t size_bytes = <size_t>SMALLEST_BYTES << size_class
+        cdef segment_t *segment
+        cdef int processor = fastscp_processor()
         pthread_mutex_lock(&self.lock)
         if self.in_use + size_bytes > (self.limit if holder is self.favoured else self.limit - self.reserve):
             pthread_mutex_unlock(&self.lock)
             return NULL
         self.in_use += size_bytes
-        segment = self.free_lists[size_class]
-        if segment is not NULL:
-            self.free_lists[size_class] = segment.next
-            self.free_total -= size_bytes
+        segment = self._take_free(size_class, processor)
         pthread_mutex_unlock(&self.lock)
         if segment is NULL:
             segment = _map_segment(size_class)
@@ -118,12 +142,13 @@ cdef class BufferPool:
     @cython.linetrace(False)
     cdef void give_back(self, segment_t *segment) noexcept nogil:
         cdef bint keep
+        cdef segment_t **free_list = &self.free_lists[segment.size_class][fastscp_processor() % FREE_LISTS]
         pthread_mutex_lock(&self.lock)
         self.in_use -= segment.capacity_bytes
         keep = self.free_total + segment.capacity_bytes <= self.keep
         if keep:
-            segment.next = self.free_lists[segment.size_class]
-            self.free_lists[segment.size_class] = segment
+            segment.next = free_list[0]
+            free_list[0] = segment
             self.free_total += segment.capacity_bytes
         pthread_cond_broadcast(&self.freed)
         pthread_mutex_unlock(&self.lock)

@@ -47,6 +47,8 @@ cdef class Instance:
     cdef int next_class                # size class of the next segment
     cdef bint lent                     # still its reader's
     cdef bint asked_about              # an event came of it before it was complete: what to do with it is its owner's to say
+    cdef int store_error               # errno of what was tried without its owner and failed, 0 where nothing did
+    cdef int spill_fd                  # borrowed: where what can leave memory goes without its owner; -1 where it must be asked
     cdef bint favoured                 # may draw on the pool's reserve
 
     # Whether there is nothing unusual about it; then also its name.
@@ -64,3 +66,5 @@ cdef class Instance:
     # Writes the first `count_bytes` in memory to `fd`; 0, or errno.
     cdef int write_front(self, int fd, size_t count_bytes) noexcept nogil
     cdef void drop_front(self, size_t count_bytes) noexcept nogil
+    # Writes what can leave memory to `spill_fd` and drops it: whether the owner need not be asked.
+    cdef bint spill_unasked(self) noexcept nogil

@@ -83,6 +83,13 @@ class Instance:
     def write_spillable(self, fd: int) -> int:
         """Write the spillable bytes to a file and drop them, without the interpreter lock. Returns bytes written. Raises OSError."""
 
+    def spill_to(self, fd: int) -> None:
+        """From now on `Wire` writes what can leave memory to this file by itself, instead of saying SPILL.
+
+        The descriptor stays its owner's, who keeps it open until the instance is taken. SPILL comes again where a write fails; the error
+        is raised by whatever writes or commits the instance next.
+        """
+
     def write_rest(self, fd: int) -> int:
         """Write all that is in memory to a file. Returns bytes written. Raises OSError."""
 

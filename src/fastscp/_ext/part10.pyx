@@ -23,7 +23,7 @@ from fastscp._ext.head cimport (
     head_value_t,
     scan_head_buffer,
 )
-from fastscp._ext.memory cimport SEGMENT_CLASSES
+from fastscp._ext.memory cimport SEGMENT_CLASSES, SMALLEST_BYTES
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -116,12 +116,19 @@ cdef bint _equal(const text_t *text, const head_value_t *value) noexcept nogil:
 cdef class Instance:
     """One instance being received or received. See part10.pyi."""
 
+    def __cinit__(self):
+        self.spill_fd = -1
+
     def __dealloc__(self):
         self.free_segments()
 
     cdef segment_t *grow(self) noexcept nogil:
         # Doubling from the smallest: a small instance takes little of the budget, a large one few segments.
-        cdef segment_t *segment = self.pool.acquire(self.next_class, <void *>self)
+        # Once it is spilled, small enough that what is written is still in the processor's cache.
+        cdef segment_t *segment
+        while self.next_class and self.dropped_bytes and <size_t>SMALLEST_BYTES << self.next_class > self.spill_interval // 4:
+            self.next_class -= 1
+        segment = self.pool.acquire(self.next_class, <void *>self)
         if segment is NULL:
             return NULL
         self.next_class = min(self.next_class + 1, SEGMENT_CLASSES - 1)
@@ -162,6 +169,8 @@ cdef class Instance:
         self.why_refused = REFUSED_NOT
         self.is_complete = False
         self.asked_about = False
+        self.store_error = 0
+        self.spill_fd = -1
         self.meta_bytes = 0
         self.received_bytes = 0
         self.dropped_bytes = 0
@@ -247,6 +256,18 @@ cdef class Instance:
         if self.favoured:
             self.favoured = not self.pool.unfavour(<void *>self, False)
         self.set_spill_mark()
+
+    cdef bint spill_unasked(self) noexcept nogil:
+        cdef size_t count_bytes
+        if self.spill_fd < 0 or self.export_count or self.store_error:
+            return False
+        self.scan(False)
+        count_bytes = self.spillable()
+        self.store_error = self.write_front(self.spill_fd, count_bytes)
+        if self.store_error:
+            return False  # Nobody knows how much of it is in the file.
+        self.drop_front(count_bytes)
+        return True
 
     cdef void set_spill_mark(self) noexcept nogil:
         cdef size_t held = self.held_bytes()
@@ -375,6 +396,10 @@ cdef class Instance:
         self.drop_front(count_bytes)
         return count_bytes
 
+    def spill_to(self, int fd):
+        self._check_usable()
+        self.spill_fd = fd
+
     def write_rest(self, int fd):
         cdef size_t count_bytes = self.held_bytes()
         self._check_usable()
@@ -385,6 +410,8 @@ cdef class Instance:
         cdef int error
         if self.first is NULL and count_bytes:
             raise ValueError("the instance holds no memory")
+        if self.store_error:
+            raise OSError(self.store_error, "cannot write the instance")
         # Counted as a view, so that no other thread can take the memory away meanwhile.
         self.export_count += 1
         with nogil:

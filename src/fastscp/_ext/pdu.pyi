@@ -10,7 +10,7 @@ from typing_extensions import Buffer
 from fastscp._ext.memory import BufferPool
 from fastscp._ext.part10 import Instance
 
-# Events. `feed` and `Wire.receive` return one of these.
+# Events. `feed`, `Wire.receive` and `Wire.serve` return one of these.
 NEED_DATA: int
 """All bytes are taken in and nothing is complete."""
 STORE: int
@@ -26,7 +26,7 @@ NO_MEMORY: int
 """The next segment exceeds the budget; nothing is read until it can be had. Wait and go on, spill, or `discard`."""
 PROTOCOL_ERROR: int
 """The peer broke the protocol; the reader takes no more bytes. See `error_text` and `abort_reason`."""
-# Only Wire.receive returns these.
+# Only those of Wire return these.
 CLOSED: int
 """The peer closed or reset the connection. `Wire.clean_close` tells whether nothing was cut short."""
 TIMEOUT_IDLE: int

@@ -358,6 +358,7 @@ cdef class MessageReader:
         self.discarding = True
         self.begin_pending = False
         self.current.why_refused = why
+        self.current.spill_fd = -1
         self.current.free_segments()
         if self.kind == PAYLOAD_INSTANCE:
             self.kind = PAYLOAD_DISCARD

@@ -31,6 +31,7 @@ cdef class StoredTally:
 
     def __cinit__(self, bounds_s):
         cdef int i
+        pthread_mutex_init(&self.lock, NULL)
         if len(bounds_s) > BUCKETS_CEILING:
             raise ValueError(f"at most {BUCKETS_CEILING} bounds")
         self.bucket_count = <int>len(bounds_s)
@@ -38,7 +39,6 @@ cdef class StoredTally:
             self.bounds_ns[i] = <int64_t>(bounds_s[i] * 1e9 + 0.5)
             if i and self.bounds_ns[i] <= self.bounds_ns[i - 1]:
                 raise ValueError("the bounds do not ascend")
-        pthread_mutex_init(&self.lock, NULL)
 
     def __dealloc__(self):
         pthread_mutex_destroy(&self.lock)

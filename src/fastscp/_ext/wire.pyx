@@ -164,7 +164,8 @@ cdef class Wire:
         cdef ssize_t received
         cdef event what
         cdef int error
-        if self.queued_bytes:
+        cdef bint answered = self.queued_bytes > 0
+        if answered:
             error = self._send_all(self.queued, self.queued_bytes)
             self.queued_bytes = 0
             if error:
@@ -172,6 +173,9 @@ cdef class Wire:
         memset(&message, 0, sizeof(message))
         message.msg_iov = places
         what = self.reader.resume()
+        if answered and what == EVENT_NEED_DATA and not self.reader.under_way():
+            # Most senders wait for the answer: there is nothing to read yet, and trying would only say so.
+            what = self._wait_for_data(start_ns + idle_ns, total_until_ns)
         while what == EVENT_NEED_DATA:
             if total_ns and _now_ns() >= total_until_ns:
                 return EVENT_TIMEOUT_STALLED if self.reader.under_way() else EVENT_TIMEOUT_IDLE
@@ -181,6 +185,8 @@ cdef class Wire:
             received = recvmsg(self.fd, &message, MSG_DONTWAIT)
             if received > 0:
                 what = self.reader.advance(<size_t>received)
+                if what == EVENT_SPILL and self.reader.current.spill_unasked():
+                    what = EVENT_NEED_DATA
                 continue
             if received == 0:
                 self.closed_cleanly = not self.reader.under_way()
@@ -208,10 +214,11 @@ cdef class Wire:
         cdef name_t name
         cdef int64_t start_ns
         cdef size_t data_bytes = self.reader.current.received_bytes
-        if self.left_to_owner or self.reader.current.asked_about or not self.reader.current.ordinary(&name):
+        if self.left_to_owner or self.reader.current.asked_about or self.reader.current.dropped_bytes or not self.reader.current.ordinary(&name):
             return False
         start_ns = _now_ns()
-        if self.committer.commit_ordinary(self.reader.current, &name) != 0:
+        self.reader.current.store_error = self.committer.commit_ordinary(self.reader.current, &name)
+        if self.reader.current.store_error:
             return False
         self.tally.count(self.sender, data_bytes, _now_ns() - start_ns)
         self.committed_count += 1

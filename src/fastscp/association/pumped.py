@@ -74,7 +74,7 @@ class PumpedAssociation(Association):
             acceptor.pool,
             max_pdu_bytes=settings.max_pdu_bytes,
             max_instance_bytes=settings.max_instance_bytes,
-            spill_threshold_bytes=settings.spill_threshold_bytes,
+            spill_threshold_bytes=min(settings.spill_threshold_bytes, acceptor.store.spill_from_bytes),
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
         )

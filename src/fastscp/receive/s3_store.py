@@ -7,6 +7,7 @@ Never: a return from a commit whose object may be missing, parts of an instance 
 import contextlib
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,8 @@ _log = get_logger("store")
 
 class S3Store:
     """The store `s3://bucket/prefix`. Owns the engine."""
+
+    spill_from_bytes = sys.maxsize
 
     def __init__(self, engine: Engine, prefix: str, limits: Limits, health: StoreHealth, *, replace: bool) -> None:
         """

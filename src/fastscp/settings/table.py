@@ -188,7 +188,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "spill_threshold",
             LIMITS,
             kinds.size(2**20, 2**40),
-            "An instance that holds this much memory goes on to the store while it arrives.",
+            "An instance that holds this much memory goes on to the store while it arrives; to files from 2MiB at the latest.",
         ),
     ] = 16 * 2**20
 

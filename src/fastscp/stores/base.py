@@ -55,6 +55,10 @@ class AssociationStore(Protocol):
 class Store(Protocol):
     """Thread-safe."""
 
+    @property
+    def spill_from_bytes(self) -> int:
+        """An instance that holds this much memory should begin to go to the store, if `--spill-threshold` does not say so before."""
+
     def for_association(self, origin: Origin) -> AssociationStore:
         """The store for what comes from there."""
 

@@ -3,6 +3,8 @@
 Enters: instances. Leaves: nothing. Never: what a hospital sends.
 """
 
+import sys
+
 from fastscp._ext.committer import NullCommitter
 from fastscp._ext.part10 import Instance
 from fastscp.stores.base import InstanceName, Origin
@@ -12,6 +14,7 @@ class NullStore:
     """Says that it committed, and keeps nothing."""
 
     committer = NullCommitter()
+    spill_from_bytes = sys.maxsize
 
     def for_association(self, origin: Origin) -> "NullStore":
         """The store itself: files do not say where they come from."""
