@@ -1,53 +1,71 @@
-"""Free memory that is really there.
+"""Memory for a receiver's files that is really there when they are written.
 
-Enters: how much a receiver will need. Leaves: at least as much free memory, in pieces that the machine does not give away.
-Never: less memory than it was asked for in silence.
+Enters: how much the files of one measurement will need. Leaves: that much, bit by bit. Never: memory that waits unused.
 """
 
-import ctypes
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-STRIPE_BYTES = 256 << 10
-"""Blocks that are handed back have 2 MiB (2**9 pages) or more."""
+MARGIN_BYTES = 512 << 20
+"""So much is free at any time: more than receivers write between two looks."""
 
-SLACK_BYTES = 64 << 20
-"""For what else is written meanwhile."""
-
-_FALLOC_FL_KEEP_SIZE = 0x01
-_FALLOC_FL_PUNCH_HOLE = 0x02
-_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+LOOK_S = 0.002
+BLOCK_BYTES = 1 << 20
 
 
 class Reservoir:
-    """A file on tmpfs with a hole in every other stripe. `with` it: leaving deletes the file.
+    """A file on tmpfs that shrinks as others grow. `with` it: leaving deletes the file.
 
-    A virtual machine may hand free memory back to its host within seconds, in blocks of some MB (Linux: free page reporting). Whoever needs
-    that memory next pays several times what a page costs otherwise, and who that is, is chance: a receiver that takes two seconds to
-    start pays, one that is ready at once does not. A stripe that is free lies between two that are not, so that it never becomes part of a
-    block large enough to be handed back; the kernel takes the smallest free pieces first, so that it is what files are then made of; and
-    when they are deleted, it is what they fall back into.
+    A virtual machine may hand memory that is free back to its host, within a second. Whoever needs it next pays several times what a page
+    costs otherwise, and who that is, is chance. What was freed some milliseconds ago is still there.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "reservoir"
-        self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        self._stripes = 0
+        self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
 
-    def ensure(self, count_bytes: int) -> None:
-        """Hold so many bytes free. Raises OSError where there is not twice as much."""
-        stripes = 2 * -(-(count_bytes + SLACK_BYTES) // STRIPE_BYTES)
-        block = bytes(STRIPE_BYTES)
-        first = self._stripes
-        # All of them before the first hole: a stripe must not be written into the hole before it.
-        while self._stripes < stripes:
-            os.pwrite(self._fd, block, self._stripes * STRIPE_BYTES)
-            self._stripes += 1
-        for stripe in range(first, stripes, 2):
-            if _fallocate(self._fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, stripe * STRIPE_BYTES, STRIPE_BYTES):
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self._path))
+    def fill(self, count_bytes: int) -> None:
+        """Hold so many bytes, and the margin. Raises OSError where there is no such memory."""
+        block = bytes(BLOCK_BYTES)
+        blocks = -(-(count_bytes + MARGIN_BYTES) // BLOCK_BYTES)
+        for number in range(self._size_bytes() // BLOCK_BYTES, blocks):
+            os.pwrite(self._fd, block, number * BLOCK_BYTES)
+        os.ftruncate(self._fd, blocks * BLOCK_BYTES)
+
+    @contextmanager
+    def feeding(self) -> Iterator[None]:
+        """Give back what the other files of the file system take, as they take it."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._feed, args=(stop,), name="reservoir")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _feed(self, stop: threading.Event) -> None:
+        own_bytes = full_bytes = self._size_bytes()
+        others_bytes = self._used_bytes() - full_bytes
+        while own_bytes:
+            taken_bytes = self._used_bytes() - own_bytes - others_bytes
+            wanted_bytes = max(0, full_bytes - taken_bytes - MARGIN_BYTES)
+            if wanted_bytes < own_bytes:
+                own_bytes = wanted_bytes
+                os.ftruncate(self._fd, own_bytes)
+            if stop.wait(LOOK_S):
+                break
+
+    def _size_bytes(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def _used_bytes(self) -> int:
+        state = os.fstatvfs(self._fd)
+        return (state.f_blocks - state.f_bfree) * state.f_frsize
 
     def __enter__(self) -> "Reservoir":
         return self

@@ -7,6 +7,8 @@ import os
 import resource
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -199,12 +201,12 @@ class Bench:
             total *= 4
 
     def _measure_load(self, work: Work, receiver: Running, ready_rss_bytes: int) -> Sample:
-        rate_per_s, sent = self._warm_up(work, receiver)
-        total = max(work.associations, min(work.most, int(rate_per_s * self._target_s)))
         data_set_bytes = len(self._load(work).payload.data_set)
-        self._hold_memory(receiver, (sent + total) * data_set_bytes)
+        with self._memory(receiver, work.most // 2 * data_set_bytes):
+            rate_per_s, sent = self._warm_up(work, receiver)
+        total = max(work.associations, min(work.most, int(rate_per_s * self._target_s)))
         sink_before = receiver.sink.arrived() if receiver.sink else None
-        with self._open(work, receiver, total) as run:
+        with self._memory(receiver, total * data_set_bytes), self._open(work, receiver, total) as run:
             busy_before_s, before = processes.machine_busy_s(), processes.usage(receiver.pid)
             result = run.run()
             ended_s, arrived = time.monotonic(), wait_arrived(receiver.sink, sent + result.instances) if receiver.sink else None
@@ -263,11 +265,11 @@ class Bench:
         environment = {**os.environ, **(NODELAY if contender.environment == NODELAY else {})}
         command = ["storescu", "--quiet", "-aec", "ANY-SCP", "127.0.0.1", str(receiver.place.port), "+sd"]
         _run_clients([[*command, *map(str, self._burst(BURST_PARTS))]], environment)
-        self._hold_memory(receiver, BURST_FILES * len(payloads.ct().data_set))
-        busy_before_s, clients_before_s = processes.machine_busy_s(), _ended_children_cpu_s()
-        before, begin_s = processes.usage(receiver.pid), time.monotonic()
-        _run_clients([[*command, *map(str, part)] for part in clients], environment)
-        after, seconds = processes.usage(receiver.pid), time.monotonic() - begin_s
+        with self._memory(receiver, BURST_FILES * len(payloads.ct().data_set)):
+            busy_before_s, clients_before_s = processes.machine_busy_s(), _ended_children_cpu_s()
+            before, begin_s = processes.usage(receiver.pid), time.monotonic()
+            _run_clients([[*command, *map(str, part)] for part in clients], environment)
+            after, seconds = processes.usage(receiver.pid), time.monotonic() - begin_s
         busy_s, clients_s = processes.machine_busy_s() - busy_before_s, _ended_children_cpu_s() - clients_before_s
         cpu_s = after.cpu_s - before.cpu_s
         data_set_bytes = len(payloads.ct().data_set)
@@ -285,9 +287,15 @@ class Bench:
             others_cores=(busy_s - cpu_s - clients_s) / seconds,
         )
 
-    def _hold_memory(self, receiver: Running, count_bytes: int) -> None:
-        if receiver.contender.keeps_files:
-            self._reservoir.ensure(count_bytes)
+    @contextmanager
+    def _memory(self, receiver: Running, count_bytes: int) -> Iterator[None]:
+        """Memory for so many bytes of files, while it is open."""
+        if not receiver.contender.keeps_files:
+            yield
+            return
+        self._reservoir.fill(count_bytes)
+        with self._reservoir.feeding():
+            yield
 
     @staticmethod
     def _check_stored(receiver: Running, sent: int, data_set_bytes: int) -> None:

@@ -1,32 +1,48 @@
-"""Memory that is kept free is free, and in pieces.
+"""Memory is given back as others take it.
 
-Enters: sizes. Leaves: a file with holes. Never: more than a few hundred MB.
+Enters: sizes, and files beside. Leaves: a file that shrinks. Never: more than the margin and some 100 MB.
 """
 
-import os
 from pathlib import Path
 
 import pytest
 
-from benchmarks.reservoir import SLACK_BYTES, STRIPE_BYTES, Reservoir
+from benchmarks import reservoir as module
+from benchmarks.reservoir import BLOCK_BYTES, Reservoir
+from tests.peers.server import wait_until
 
 MIB = 1 << 20
-
-
-def held_bytes(file: Path) -> int:
-    return file.stat().st_blocks * 512
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @pytest.mark.requires_linux
-def test_every_other_stripe_is_free_and_stays_so(tmp_path: Path) -> None:
+def test_what_others_take_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MARGIN_BYTES", 8 * MIB)
+    used_bytes = 0
+    monkeypatch.setattr(Reservoir, "_used_bytes", lambda self: used_bytes + self._size_bytes())
     file = tmp_path / "reservoir"
     with Reservoir(tmp_path) as reservoir:
-        for wanted_bytes, free_bytes in ((MIB, MIB), (MIB, MIB), (1, MIB), (3 * MIB + 1, 3 * MIB + STRIPE_BYTES)):
-            reservoir.ensure(wanted_bytes)
-            assert file.stat().st_size == 2 * (free_bytes + SLACK_BYTES)
-            assert held_bytes(file) == free_bytes + SLACK_BYTES
-        with file.open("rb") as content:
-            for hole in range(0, file.stat().st_size, 2 * STRIPE_BYTES):
-                assert os.lseek(content.fileno(), hole, os.SEEK_HOLE) == hole
-                assert os.lseek(content.fileno(), hole, os.SEEK_DATA) == hole + STRIPE_BYTES
+        reservoir.fill(32 * MIB - 1)
+        assert file.stat().st_size == 40 * MIB
+        assert file.stat().st_blocks * 512 >= 40 * MIB
+        with reservoir.feeding():
+            wait_until(lambda: file.stat().st_size == 32 * MIB, "the margin is free")
+            used_bytes = 5 * MIB
+            wait_until(lambda: file.stat().st_size == 27 * MIB, "what was taken is given back")
+            used_bytes = 3 * MIB
+            used_bytes = 32 * MIB
+            wait_until(lambda: file.stat().st_size == 0, "all is given back")
+        reservoir.fill(MIB)
+        assert file.stat().st_size == 9 * MIB
+        reservoir.fill(0)
+        assert file.stat().st_size == 8 * MIB
     assert not file.exists()
+
+
+@pytest.mark.requires_linux
+def test_what_is_used_is_what_the_file_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MARGIN_BYTES", 0)
+    with Reservoir(SHARED_MEMORY) as reservoir:
+        before_bytes = reservoir._used_bytes()
+        reservoir.fill(64 * BLOCK_BYTES)
+        assert reservoir._used_bytes() - before_bytes >= 32 * BLOCK_BYTES
