@@ -50,8 +50,9 @@ def test_the_defaults_are_those_that_are_promised() -> None:
     settings, sources = load_settings({})
     assert set(sources) == set(OPTIONS)
     assert set(sources.values()) == {"default"}
-    assert settings.workers == processor_count()
-    assert msgspec.structs.asdict(settings) | {"memory_budget_bytes": 0, "workers": 0} == {
+    assert load_settings({"store": "s3://bucket/prefix"})[0].workers == processor_count()
+    assert load_settings({"store": "s3://bucket/prefix", "workers": "1"})[0].workers == 1
+    assert msgspec.structs.asdict(settings) | {"memory_budget_bytes": 0} == {
         "host": "0.0.0.0",
         "port": 11112,
         "aet": "FASTSCP",
@@ -70,7 +71,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         "peers": (),
         "proxy_protocol": (),
         "sop_classes": (),
-        "workers": 0,
+        "workers": 1,
         "max_associations": 300,
         "max_pdu_bytes": 131072,
         "max_instance_bytes": 4 * 1024**3,

@@ -11,7 +11,7 @@ import msgspec
 from fastscp.observe.log import LogFormat, LogLevel
 from fastscp.settings import kinds
 from fastscp.settings.kinds import Kind, Network, StoreTarget
-from fastscp.settings.machine import default_memory_budget_bytes, processor_count
+from fastscp.settings.machine import default_memory_budget_bytes
 
 LISTEN, ACCESS, TIMES, LIMITS, STORAGE, LOG = (
     "Listening",
@@ -154,9 +154,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             LIMITS,
             kinds.integer(1, 256),
             "Processes that associations are spread over. The limits hold for all of them together.",
-            "the processors that this process may use",
+            "with S3 the processors that this process may use, otherwise 1",
         ),
-    ] = msgspec.field(default_factory=processor_count)
+    ] = 1
     max_associations: Annotated[
         int,
         _D(
