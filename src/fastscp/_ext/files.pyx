@@ -11,7 +11,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, strcmp, strlen, strrchr
 
-from fastscp._ext.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+from fastscp._ext.mutex cimport fastscp_mutex_init, pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock
 from fastscp._ext.part10 cimport Instance, name_t
 
 cdef extern from "<fcntl.h>" nogil:
@@ -126,7 +126,7 @@ cdef class FileCommitter(Committer):
         self.known = <known_t *>calloc(KNOWN_COUNT, sizeof(known_t))
         if self.known is NULL:
             raise MemoryError
-        pthread_mutex_init(&self.lock, NULL)
+        fastscp_mutex_init(&self.lock)
         self.initialised = True
 
     def __dealloc__(self):

@@ -35,8 +35,8 @@ cdef class BufferPool:
     cdef segment_t *_take_free(self, int size_class, int processor) noexcept nogil
     # Transfers a segment to the caller; NULL where the budget or the system has none.
     cdef segment_t *acquire(self, int size_class, const void *holder) noexcept nogil
-    # Takes a segment back from its owner.
-    cdef void give_back(self, segment_t *segment) noexcept nogil
+    # Takes a list of segments back from their owner, up to `until`, which is not among them.
+    cdef void give_back(self, segment_t *segment, const segment_t *until) noexcept nogil
     # Whether the holder may draw on the reserve from now on; False where it could before, or another may.
     cdef bint favour(self, const void *holder) noexcept nogil
     # The holder, if it is the one, may do so no more. Unless it holds nothing it stays the one as long as a part of the reserve is

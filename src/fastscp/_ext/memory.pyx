@@ -8,7 +8,7 @@ cimport cython
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from fastscp._ext.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+from fastscp._ext.mutex cimport fastscp_mutex_init, pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock
 
 cdef extern from "<time.h>" nogil:
     ctypedef long time_t
@@ -82,7 +82,7 @@ cdef class BufferPool:
         self.limit = limit_bytes
         self.reserve = reserve_bytes
         self.keep = keep_bytes
-        pthread_mutex_init(&self.lock, NULL)
+        fastscp_mutex_init(&self.lock)
         pthread_cond_init(&self.freed, NULL)
         self.initialised = True
 
@@ -140,20 +140,31 @@ cdef class BufferPool:
         return segment
 
     @cython.linetrace(False)
-    cdef void give_back(self, segment_t *segment) noexcept nogil:
-        cdef bint keep
-        cdef segment_t **free_list = &self.free_lists[segment.size_class][fastscp_processor() % FREE_LISTS]
+    cdef void give_back(self, segment_t *segment, const segment_t *until) noexcept nogil:
+        # All under one lock: each time it is taken, somebody may be stopped who holds it.
+        cdef int processor = fastscp_processor() % FREE_LISTS
+        cdef segment_t **free_list
+        cdef segment_t *following
+        cdef segment_t *to_unmap = NULL
         pthread_mutex_lock(&self.lock)
-        self.in_use -= segment.capacity_bytes
-        keep = self.free_total + segment.capacity_bytes <= self.keep
-        if keep:
-            segment.next = free_list[0]
-            free_list[0] = segment
-            self.free_total += segment.capacity_bytes
+        while segment is not until:
+            following = segment.next
+            self.in_use -= segment.capacity_bytes
+            if self.free_total + segment.capacity_bytes <= self.keep:
+                free_list = &self.free_lists[segment.size_class][processor]
+                segment.next = free_list[0]
+                free_list[0] = segment
+                self.free_total += segment.capacity_bytes
+            else:
+                segment.next = to_unmap
+                to_unmap = segment
+            segment = following
         pthread_cond_broadcast(&self.freed)
         pthread_mutex_unlock(&self.lock)
-        if not keep:
-            _unmap_segment(segment)
+        while to_unmap is not NULL:
+            following = to_unmap.next
+            _unmap_segment(to_unmap)
+            to_unmap = following
 
     @cython.linetrace(False)
     cdef bint favour(self, const void *holder) noexcept nogil:

@@ -153,11 +153,9 @@ cdef class Instance:
         head_advance(&self.head_scan, _peek_segments, &source, self.received_bytes, last)
 
     cdef void free_segments(self) noexcept nogil:
-        cdef segment_t *segment
-        while self.first is not NULL:
-            segment = self.first
-            self.first = segment.next
-            self.pool.give_back(segment)
+        if self.first is not NULL:
+            self.pool.give_back(self.first, NULL)
+        self.first = NULL
         self.last = NULL
         self.filling = NULL
         if self.favoured:
@@ -241,17 +239,17 @@ cdef class Instance:
         return 0
 
     cdef void drop_front(self, size_t count_bytes) noexcept nogil:
-        cdef segment_t *segment
+        cdef segment_t *dropped = self.first
         self.dropped_bytes += count_bytes
         while count_bytes:
-            segment = self.first
-            count_bytes -= segment.length_bytes
-            self.first = segment.next
-            if segment is self.filling:
-                self.filling = segment.next
-            if segment is self.last:
+            count_bytes -= self.first.length_bytes
+            if self.first is self.filling:
+                self.filling = self.first.next
+            if self.first is self.last:
                 self.last = NULL
-            self.pool.give_back(segment)
+            self.first = self.first.next
+        if dropped is not self.first:
+            self.pool.give_back(dropped, self.first)
         # Others have waited meanwhile; it may ask again.
         if self.favoured:
             self.favoured = not self.pool.unfavour(<void *>self, False)

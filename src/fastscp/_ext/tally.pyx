@@ -6,7 +6,7 @@ Enters: one call for each instance that was committed. Leaves: counts when someb
 
 cimport cython
 
-from fastscp._ext.mutex cimport pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+from fastscp._ext.mutex cimport fastscp_mutex_init, pthread_mutex_destroy, pthread_mutex_lock, pthread_mutex_unlock
 
 
 @cython.final
@@ -31,7 +31,7 @@ cdef class StoredTally:
 
     def __cinit__(self, bounds_s):
         cdef int i
-        pthread_mutex_init(&self.lock, NULL)
+        fastscp_mutex_init(&self.lock)
         if len(bounds_s) > BUCKETS_CEILING:
             raise ValueError(f"at most {BUCKETS_CEILING} bounds")
         self.bucket_count = <int>len(bounds_s)
