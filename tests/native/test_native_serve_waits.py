@@ -41,6 +41,16 @@ def test_the_idle_time_counts_from_the_last_message(tcp: Connection, beside: Cal
     assert_answers(tcp.peer, b"".join(each.answer() for each in sent))
 
 
+def test_what_is_there_is_read_though_the_idle_time_is_over(line: Connection) -> None:
+    """As after an answer that took as long to send."""
+    serving = Serving(line, NullCommitter())
+    sent = [ordinary(number) for number in range(1, 4)]
+    line.peer.sendall(b"".join(each.stream for each in sent))
+    assert serving.serve(0.0) == pdu.TIMEOUT_IDLE
+    serving.assert_committed(*sent)
+    assert_answers(line.peer, b"".join(each.answer() for each in sent))
+
+
 @pytest.mark.parametrize("begun", [PARTIAL_PDU, INSIDE_COMMAND, INSIDE_DATA_SET])
 def test_a_message_that_stops_behind_one_that_was_committed(line: Connection, begun: bytes) -> None:
     serving = Serving(line, NullCommitter(), progress_s=SHORT_S)

@@ -176,6 +176,8 @@ cdef class Wire:
         if answered and what == EVENT_NEED_DATA and not self.reader.under_way():
             # Most senders wait for the answer: there is nothing to read yet, and trying would only say so.
             what = self._wait_for_data(start_ns + idle_ns, total_until_ns)
+            if what == EVENT_TIMEOUT_IDLE:
+                what = EVENT_NEED_DATA  # Sending may have taken that long: what is there meanwhile is read.
         while what == EVENT_NEED_DATA:
             if total_ns and _now_ns() >= total_until_ns:
                 return EVENT_TIMEOUT_STALLED if self.reader.under_way() else EVENT_TIMEOUT_IDLE
