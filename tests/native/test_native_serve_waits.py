@@ -17,7 +17,8 @@ import pytest
 from fastscp._ext import pdu
 from fastscp._ext.committer import NullCommitter
 from fastscp._ext.files import FileCommitter
-from reference import vectors
+from reference import traffic, vectors
+from reference.reference_dimse import encode_store_request
 from reference.serving import Serving, assert_answers, ordinary
 from reference.wiring import INSIDE_COMMAND, INSIDE_DATA_SET, LONG_S, PARTIAL_PDU, SHORT_S, Connection
 
@@ -42,10 +43,13 @@ def test_the_idle_time_counts_from_the_last_message(tcp: Connection, beside: Cal
 
 
 def test_what_is_there_is_read_though_the_idle_time_is_over(line: Connection) -> None:
-    """As after an answer that took as long to send."""
+    """As after an answer that took as long to send. A fragment without payload ends each: with any other the next header is read too."""
     serving = Serving(line, NullCommitter())
     sent = [ordinary(number) for number in range(1, 4)]
-    line.peer.sendall(b"".join(each.stream for each in sent))
+    for each in sent:
+        command = encode_store_request(message_id=each.message_id, sop_instance_uid=each.sop_instance_uid)
+        pdvs = traffic.fragments(1, command, [], command=True) + traffic.fragments(1, each.data_set, [], command=False, zero_last=True)
+        line.peer.sendall(traffic.packed(pdvs, []))
     assert serving.serve(0.0) == pdu.TIMEOUT_IDLE
     serving.assert_committed(*sent)
     assert_answers(line.peer, b"".join(each.answer() for each in sent))
