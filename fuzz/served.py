@@ -17,6 +17,7 @@ from fastscp._ext.wire import Wire
 from reference import traffic
 from reference.driving import Limits, Line, NoProgress, Spill, native_reader, store_line
 from reference.reference_dimse import encode_store_response_command
+from reference.serving import arrived_so_far
 
 PIECE_BYTES = 30_000
 NO_PROGRESS_CEILING = 1000
@@ -39,7 +40,7 @@ class Served:
         self._peer.setblocking(False)
         # No time for anything: whoever would wait comes back at once.
         self._wire = Wire(self._own.fileno(), self.reader, wake_fd=-1, progress_bytes=1, progress_s=0.0)
-        self._wire.commit_ordinary(NullCommitter(), self._tally, self._sender)
+        self._wire.commit_with(NullCommitter(), self._tally, self._sender)
 
     def serve(self, stream: Sequence[bytes]) -> None:
         try:
@@ -47,7 +48,7 @@ class Served:
                 for start in range(0, len(piece), PIECE_BYTES):
                     self._peer.sendall(piece[start : start + PIECE_BYTES])
                     self._take_all()
-                    self.answers += self._arrived()
+                    self.answers += arrived_so_far(self._peer)
                     if self.reader.error_text:
                         return
             self.lines.append(("end", self.reader.mid_message))
@@ -92,15 +93,6 @@ class Served:
             spill(reader.instance, reader, no_memory=event == pdu.NO_MEMORY)
         else:
             raise AssertionError(f"serve returned {event}")
-
-    def _arrived(self) -> bytes:
-        out = b""
-        try:
-            while data := self._peer.recv(1 << 20):
-                out += data
-        except BlockingIOError:
-            pass
-        return out
 
 
 def is_ordinary(line: Line) -> bool:

@@ -99,7 +99,6 @@ def test_release_is_refused_while_a_view_is_alive_and_may_be_repeated(pool: Buff
         ("spillable_segments", ()),
         ("drop_spillable", (0,)),
         ("write_spillable", (-1,)),
-        ("write_rest", (-1,)),
         ("inflated_head", (65536,)),
     ],
 )

@@ -85,10 +85,10 @@ def test_there_is_one_committer_and_nothing_in_its_place(line: Connection) -> No
     tally, sender = StoredTally(BOUNDS_S), Sender()
     for arguments in ((None, tally, sender), (NullCommitter(), None, sender), (NullCommitter(), tally, None), (object(), tally, sender)):
         with pytest.raises(TypeError):
-            wire.commit_ordinary(*arguments)
-    wire.commit_ordinary(NullCommitter(), tally, sender)
+            wire.commit_with(*arguments)
+    wire.commit_with(NullCommitter(), tally, sender)
     with pytest.raises(ValueError):
-        wire.commit_ordinary(NullCommitter(), tally, sender)
+        wire.commit_with(NullCommitter(), tally, sender)
     assert wire.committed == (0, 0)
 
 

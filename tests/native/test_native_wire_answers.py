@@ -16,18 +16,10 @@ from fastscp._ext.wire import Wire
 from reference import traffic, vectors
 from reference.driving import native_reader
 from reference.reference_dimse import encode_store_request, split_elements
+from reference.serving import arrived
 from reference.wiring import LONG_S, SHORT_S, Connection
 
 # Answers.
-
-
-def arrived(peer: socket.socket, count_bytes: int) -> bytes:
-    out = b""
-    while len(out) < count_bytes:
-        data = peer.recv(count_bytes - len(out))
-        assert data, "the connection ended"
-        out += data
-    return out
 
 
 def nothing_arrived(peer: socket.socket) -> bool:

@@ -23,7 +23,7 @@ from reference import traffic
 from reference.driving import CONTEXTS, SOURCE_AE_TITLE, Limits, Line, native_reader, pieces
 from reference.reference_dimse import encode_store_request
 from reference.reference_part10 import syntax_of
-from reference.serving import NOT_ORDINARY, ordinary
+from reference.serving import NOT_ORDINARY, arrived_so_far, ordinary
 from reference.strategies import command_pdvs, conversations, cuts, damaged, data_set_pdvs, store_context_ids
 
 PIECE_BYTES = 30_000
@@ -77,7 +77,7 @@ class Receiver:
         sender = self.metrics.sender(SOURCE_AE_TITLE)
         self.intake = Intake(self.store, self.metrics, sender, frozenset(), "test")
         if natively:
-            self.wire.commit_ordinary(self.store.committer, self.metrics.stored_tally, sender)
+            self.wire.commit_with(self.store.committer, self.metrics.stored_tally, sender)
         self.by_hand_count = 0
         self.outcome = Outcome()
 
@@ -111,7 +111,7 @@ class Receiver:
                 self.peer.sendall(piece)
                 while self.serve():
                     pass
-                self.outcome.answers += self._answers()
+                self.outcome.answers += arrived_so_far(self.peer)
                 if self.reader.error_text:
                     break
             self.note("end", self.reader.mid_message)
@@ -122,15 +122,6 @@ class Receiver:
         self.outcome.counts = [line for line in told if "_seconds_" not in line and "_created" not in line]
         self.outcome.counts += [line for line in told if line.startswith(("fastscp_store_seconds_count", "fastscp_answer_seconds_count"))]
         return self.outcome
-
-    def _answers(self) -> bytes:
-        out = b""
-        try:
-            while data := self.peer.recv(1 << 20):
-                out += data
-        except BlockingIOError:
-            pass
-        return out
 
     def close(self) -> None:
         self.intake.abandon()

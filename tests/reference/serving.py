@@ -3,6 +3,7 @@
 Enters: a connection and a committer. Leaves: events, answers, and every count there is of what was committed. Never: a default store.
 """
 
+import contextlib
 import socket
 import zlib
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ class Serving:
         store_context_ids = STORE_CONTEXT_IDS | {DEFLATED_CONTEXT_ID}
         self.reader.establish({**CONTEXTS, DEFLATED_CONTEXT_ID: DEFLATED_SYNTAX}, store_context_ids, SOURCE_AE_TITLE)
         if committer is not None:
-            self.wire.commit_ordinary(committer, self.tally, self.sender)
+            self.wire.commit_with(committer, self.tally, self.sender)
 
     def serve(self, idle_s: float = LONG_S) -> int:
         return self.wire.serve(idle_s)
@@ -163,6 +164,15 @@ def arrived(peer: socket.socket, count_bytes: int) -> bytes:
         data = peer.recv(count_bytes - len(out))
         assert data, "the connection ended"
         out += data
+    return out
+
+
+def arrived_so_far(peer: socket.socket) -> bytes:
+    """What there is, without a wait; of a socket that does not block."""
+    out = b""
+    with contextlib.suppress(BlockingIOError):
+        while data := peer.recv(1 << 20):
+            out += data
     return out
 
 

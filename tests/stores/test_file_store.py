@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from fastscp.stores import InstanceName
 from fastscp.stores.file import INCOMING, FileStore
 from reference import traffic
 from reference.driving import Limits, native_reader
+from tests.stores.traced import told
 
 NAME = InstanceName("1.2", "1.2.3", "1.2.3.4")
 
@@ -308,33 +308,11 @@ upload.commit(instance, NAME._replace(sop_instance_uid="2"))
 @pytest.mark.parametrize("fsync", ["yes", "no"])
 def test_what_is_synced_and_when(tmp_path: Path, fsync: str) -> None:
     """The file before it has its name, its directory and those above it after."""
-    strace = shutil.which("strace")
-    if strace is None:
-        assert os.environ.get("CI") != "true", "strace is not installed"
-        pytest.skip("no strace")
-    calls = tmp_path / "calls"
-    calls_of = "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat"
-    command = [strace, "-f", "-y", "-e", calls_of, "-o", str(calls), sys.executable, "-c", COMMITTING, str(tmp_path / "root"), fsync]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode and "PTRACE" in done.stderr.upper():
-        assert os.environ.get("CI") != "true", done.stderr
-        pytest.skip("tracing is not permitted")
-    assert done.returncode == 0, done.stderr
-    root = re.escape(str(tmp_path / "root"))
-    told = []
-    for line in calls.read_text().splitlines():
-        if re.search(rf"f(?:data)?sync\(\d+<{root}/{re.escape(INCOMING)}/", line):
-            told.append("file")
-        elif found := re.search(rf"f(?:data)?sync\(\d+<{root}(/?[0-9./]*)>", line):
-            told.append(found[1] or "/")
-        elif re.search(r"(rename|link).*\.dcm.* = 0$", line):
-            # The first attempt finds that the directories are missing.
-            told.append("name")
+    calls = told(COMMITTING, tmp_path, fsync)
     if fsync == "no":
-        assert told == ["name", "name"]
+        assert calls == ["name", "name"]
         return
-    first, second = told[: told.index("file", 1)], told[told.index("file", 1) :]
+    first, second = calls[: calls.index("file", 1)], calls[calls.index("file", 1) :]
     assert first[:2] == ["file", "name"]
     assert sorted(first[2:]) == ["/", "/1.2", "/1.2/1.2.3"]
     # The directories above are on the disk already.

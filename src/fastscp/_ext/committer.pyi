@@ -1,6 +1,6 @@
 """Commit of ordinary instances without the interpreter lock.
 
-Enters: an instance with nothing unusual about it. Leaves: a commit, or an errno. Never: an explanation; whoever asks again gets that.
+Enters: an instance with nothing unusual about it. Leaves: a commit, or an errno. Never: an explanation; that is the owner's.
 """
 
 from typing import final

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Commit of ordinary instances without the interpreter lock.
 
-Enters: an instance with nothing unusual about it. Leaves: a commit, or an errno. Never: an explanation; whoever asks again gets that.
+Enters: an instance with nothing unusual about it. Leaves: a commit, or an errno. Never: an explanation; that is the owner's.
 """
 
 cimport cython

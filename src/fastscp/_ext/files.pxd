@@ -21,7 +21,7 @@ cdef class FileCommitter(Committer):
     cdef bint initialised
     cdef pthread_mutex_t lock                  # guards everything below
     cdef uint64_t next_number
-    cdef known_t *known                        # owned, KNOWN_COUNT; a directory has one place, which another may take
+    cdef known_t *known                        # owned, KNOWN_DIRECTORIES; a directory has one place, which another may take
 
     cdef uint64_t _next_number(self) noexcept nogil
     cdef bint _is_known(self, const char *directory) noexcept nogil

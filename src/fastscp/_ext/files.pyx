@@ -34,7 +34,7 @@ cdef enum:
     PATH_BYTES = 4096
     FILE_MODE = 0o640
     DIRECTORY_MODE = 0o750
-    KNOWN_COUNT = 2048
+    KNOWN_DIRECTORIES = 2048
 
 
 cdef int _sync_directory(int root_fd, const char *path) noexcept nogil:
@@ -123,7 +123,7 @@ cdef class FileCommitter(Committer):
         self.root_fd = root_fd
         self.replace = replace
         self.fsync = fsync
-        self.known = <known_t *>calloc(KNOWN_COUNT, sizeof(known_t))
+        self.known = <known_t *>calloc(KNOWN_DIRECTORIES, sizeof(known_t))
         if self.known is NULL:
             raise MemoryError
         fastscp_mutex_init(&self.lock)
@@ -145,7 +145,7 @@ cdef class FileCommitter(Committer):
 
     @cython.linetrace(False)
     cdef bint _is_known(self, const char *directory) noexcept nogil:
-        cdef known_t *place = &self.known[_hash(directory) % KNOWN_COUNT]
+        cdef known_t *place = &self.known[_hash(directory) % KNOWN_DIRECTORIES]
         cdef bint known
         pthread_mutex_lock(&self.lock)
         known = strcmp(place.directory, directory) == 0
@@ -154,7 +154,7 @@ cdef class FileCommitter(Committer):
 
     @cython.linetrace(False)
     cdef void _remember(self, const char *directory) noexcept nogil:
-        cdef known_t *place = &self.known[_hash(directory) % KNOWN_COUNT]
+        cdef known_t *place = &self.known[_hash(directory) % KNOWN_DIRECTORIES]
         cdef size_t length_bytes = strlen(directory)
         if length_bytes >= DIRECTORY_BYTES:
             return  # Longer than a study and a series: synced each time.
@@ -164,7 +164,7 @@ cdef class FileCommitter(Committer):
 
     @cython.linetrace(False)
     cdef void _forget(self, const char *directory) noexcept nogil:
-        cdef known_t *place = &self.known[_hash(directory) % KNOWN_COUNT]
+        cdef known_t *place = &self.known[_hash(directory) % KNOWN_DIRECTORIES]
         pthread_mutex_lock(&self.lock)
         if strcmp(place.directory, directory) == 0:
             place.directory[0] = 0

@@ -8,7 +8,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     SEGMENT_CLASSES = 5
-    SMALLEST_BYTES = 65536     # segment of class 0; each class has twice the one before
+    SMALLEST_SEGMENT_BYTES = 65536     # segment of class 0; each class has twice the one before
     FREE_LISTS = 16            # of each class: one for each processor, those of larger machines share
 
 # One stretch of memory. Owned by exactly one of: an Instance's list, a BufferPool's free list.

@@ -41,9 +41,9 @@ cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
     int munmap(void *address, size_t length)
 
-cdef size_t LARGEST_BYTES = <size_t>SMALLEST_BYTES << (SEGMENT_CLASSES - 1)
+cdef size_t LARGEST_SEGMENT_BYTES = <size_t>SMALLEST_SEGMENT_BYTES << (SEGMENT_CLASSES - 1)
 
-SEGMENT_SIZES_BYTES = tuple(SMALLEST_BYTES << size_class for size_class in range(SEGMENT_CLASSES))
+SEGMENT_SIZES_BYTES = tuple(SMALLEST_SEGMENT_BYTES << size_class for size_class in range(SEGMENT_CLASSES))
 
 
 cdef segment_t *_map_segment(int size_class) noexcept nogil:
@@ -51,7 +51,7 @@ cdef segment_t *_map_segment(int size_class) noexcept nogil:
     cdef segment_t *segment = <segment_t *>malloc(sizeof(segment_t))
     if segment is NULL:
         return NULL
-    segment.capacity_bytes = <size_t>SMALLEST_BYTES << size_class
+    segment.capacity_bytes = <size_t>SMALLEST_SEGMENT_BYTES << size_class
     segment.data = <unsigned char *>mmap(
         NULL, segment.capacity_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0
     )
@@ -73,10 +73,10 @@ cdef class BufferPool:
     """A budget of memory, handed out in segments and reused warm. See memory.pyi."""
 
     def __cinit__(self, limit_bytes, keep_bytes=33554432, reserve_bytes=0):
-        if limit_bytes < LARGEST_BYTES:
-            raise ValueError(f"limit_bytes must be at least {LARGEST_BYTES}")
-        if not 0 <= reserve_bytes <= limit_bytes - LARGEST_BYTES:
-            raise ValueError(f"reserve_bytes must leave {LARGEST_BYTES} of limit_bytes")
+        if limit_bytes < LARGEST_SEGMENT_BYTES:
+            raise ValueError(f"limit_bytes must be at least {LARGEST_SEGMENT_BYTES}")
+        if not 0 <= reserve_bytes <= limit_bytes - LARGEST_SEGMENT_BYTES:
+            raise ValueError(f"reserve_bytes must leave {LARGEST_SEGMENT_BYTES} of limit_bytes")
         if keep_bytes < 0:
             raise ValueError("keep_bytes must not be negative")
         self.limit = limit_bytes
@@ -101,7 +101,7 @@ cdef class BufferPool:
 
     @cython.linetrace(False)
     cdef segment_t *_take_free(self, int size_class, int processor) noexcept nogil:
-        # What another processor wrote last is in its cache, and costs several times as much to write
+        # What another processor wrote last is in its cache, and costs more to write here
         # (benchmarks: work "ct-null-8", CPU 52 us for each instance instead of 60).
         cdef segment_t **free_list
         cdef segment_t *segment
@@ -117,7 +117,7 @@ cdef class BufferPool:
 
     @cython.linetrace(False)
     cdef segment_t *acquire(self, int size_class, const void *holder) noexcept nogil:
-        cdef size_t size_bytes = <size_t>SMALLEST_BYTES << size_class
+        cdef size_t size_bytes = <size_t>SMALLEST_SEGMENT_BYTES << size_class
         cdef segment_t *segment
         cdef int processor = fastscp_processor()
         pthread_mutex_lock(&self.lock)
@@ -201,7 +201,7 @@ cdef class BufferPool:
 
     @cython.linetrace(False)
     cdef bint _available(self) noexcept nogil:
-        return self.in_use + LARGEST_BYTES <= self.limit - self.reserve or (self.reserve > 0 and self.favoured is NULL)
+        return self.in_use + LARGEST_SEGMENT_BYTES <= self.limit - self.reserve or (self.reserve > 0 and self.favoured is NULL)
 
     @cython.linetrace(False)
     def wait_available(self, double timeout_s):

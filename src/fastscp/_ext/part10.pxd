@@ -56,7 +56,6 @@ cdef class Instance:
     # As new: for the next instance, where nobody took this one.
     cdef void reset(self) noexcept nogil
     cdef list _views(self, size_t count_bytes)
-    cdef int _write(self, int fd, size_t count_bytes) except -1
     cdef segment_t *grow(self) noexcept nogil
     cdef size_t held_bytes(self) noexcept nogil
     cdef void scan(self, bint last) noexcept nogil

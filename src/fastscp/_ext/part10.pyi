@@ -90,9 +90,6 @@ class Instance:
         is raised by whatever writes or commits the instance next.
         """
 
-    def write_rest(self, fd: int) -> int:
-        """Write all that is in memory to a file. Returns bytes written. Raises OSError."""
-
     def inflated_head(self, limit_bytes: int) -> Head:
         """The head of a deflated data set: inflates what is in memory into at most `limit_bytes` of output.
 

@@ -23,7 +23,7 @@ from fastscp._ext.head cimport (
     head_value_t,
     scan_head_buffer,
 )
-from fastscp._ext.memory cimport SEGMENT_CLASSES, SMALLEST_BYTES
+from fastscp._ext.memory cimport SEGMENT_CLASSES, SMALLEST_SEGMENT_BYTES
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -126,7 +126,7 @@ cdef class Instance:
         # Doubling from the smallest: a small instance takes little of the budget, a large one few segments.
         # Once it is spilled, small enough that what is written is still in the processor's cache.
         cdef segment_t *segment
-        while self.next_class and self.dropped_bytes and <size_t>SMALLEST_BYTES << self.next_class > self.spill_interval // 4:
+        while self.next_class and self.dropped_bytes and <size_t>SMALLEST_SEGMENT_BYTES << self.next_class > self.spill_interval // 4:
             self.next_class -= 1
         segment = self.pool.acquire(self.next_class, <void *>self)
         if segment is NULL:
@@ -389,35 +389,22 @@ cdef class Instance:
 
     def write_spillable(self, int fd):
         cdef size_t count_bytes = self.spillable_bytes()
+        cdef int error = self.store_error
         self._check_no_views()
-        self._write(fd, count_bytes)
+        if error == 0:
+            # Counted as a view, so that no other thread can take the memory away meanwhile.
+            self.export_count += 1
+            with nogil:
+                error = self.write_front(fd, count_bytes)
+            self.export_count -= 1
+        if error:
+            raise OSError(error, "cannot write the instance")
         self.drop_front(count_bytes)
         return count_bytes
 
     def spill_to(self, int fd):
         self._check_usable()
         self.spill_fd = fd
-
-    def write_rest(self, int fd):
-        cdef size_t count_bytes = self.held_bytes()
-        self._check_usable()
-        self._write(fd, count_bytes)
-        return count_bytes
-
-    cdef int _write(self, int fd, size_t count_bytes) except -1:
-        cdef int error
-        if self.first is NULL and count_bytes:
-            raise ValueError("the instance holds no memory")
-        if self.store_error:
-            raise OSError(self.store_error, "cannot write the instance")
-        # Counted as a view, so that no other thread can take the memory away meanwhile.
-        self.export_count += 1
-        with nogil:
-            error = self.write_front(fd, count_bytes)
-        self.export_count -= 1
-        if error:
-            raise OSError(error, "cannot write the instance")
-        return 0
 
     def inflated_head(self, limit_bytes):
         cdef Head head

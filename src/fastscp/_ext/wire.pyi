@@ -40,14 +40,14 @@ class Wire:
             total_s: where not 0, longest time for the whole call, progress or not (TIMEOUT_STALLED inside a message, else TIMEOUT_IDLE).
         """
 
-    def commit_ordinary(self, committer: Committer, tally: StoredTally, sender: Sender) -> None:
+    def commit_with(self, committer: Committer, tally: StoredTally, sender: Sender) -> None:
         """Let `serve` commit ordinary instances with `committer` and count them. To be called once."""
 
     def serve(self, idle_s: float) -> int:
         """As `receive`, but ordinary instances are committed, counted and answered with 0x0000 on the way, without the interpreter lock.
 
-        STORE comes of an instance that is not ordinary, whose commit failed (its owner may commit it again and learn why), or of which
-        SPILL or NO_MEMORY came before: what was begun elsewhere ends there.
+        STORE comes of an instance that is not ordinary, of which SPILL or NO_MEMORY came before (what was begun elsewhere ends there), or
+        whose commit failed: its owner learns why when it commits it, and nothing is tried again.
         """
 
     @property

@@ -216,7 +216,9 @@ cdef class Wire:
         cdef name_t name
         cdef int64_t start_ns
         cdef size_t data_bytes = self.reader.current.received_bytes
-        if self.left_to_owner or self.reader.current.asked_about or self.reader.current.dropped_bytes or not self.reader.current.ordinary(&name):
+        if self.left_to_owner or self.reader.current.asked_about or self.reader.current.dropped_bytes:
+            return False
+        if not self.reader.current.ordinary(&name):
             return False
         start_ns = _now_ns()
         self.reader.current.store_error = self.committer.commit_ordinary(self.reader.current, &name)
@@ -246,7 +248,7 @@ cdef class Wire:
             what = self._receive(idle_ns, 0)
         return what
 
-    def commit_ordinary(self, Committer committer not None, StoredTally tally not None, Sender sender not None):
+    def commit_with(self, Committer committer not None, StoredTally tally not None, Sender sender not None):
         if self.committer is not None:
             raise ValueError("there is a committer already")
         self.committer = committer

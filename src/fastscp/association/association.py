@@ -47,7 +47,7 @@ class StoreAssociation(PumpedAssociation):
         sender = acceptor.metrics.sender(origin.calling_ae_title)
         self._intake = Intake(store, acceptor.metrics, sender, self.sop_classes, origin.association_id)
         if store.committer is not None and not self.sop_classes:
-            self._wire.commit_ordinary(store.committer, acceptor.metrics.stored_tally, sender)
+            self._wire.commit_with(store.committer, acceptor.metrics.stored_tally, sender)
         super().establish(answer)
 
     def bind(self, event: evt.EventType, handler: Callable[..., Any], args: list[Any] | None = None) -> None:
