@@ -1,6 +1,7 @@
 """A program with a file store, and the order of its system calls.
 
-Enters: a program's text. Leaves: which of its files, names and directories reached the disk, and its answers, in order. Never: a wait without an end.
+Enters: a program's text. Leaves: which of its files, names and directories reached the disk, and its answers, in order.
+Never: a wait without an end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CALLS = "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat,sendto"
 
 
 def told(program: str, directory: Path, fsync: str) -> list[str]:
-    """ "file" for a temporary file, "name" for a final name, "answer" for what was sent to a peer, and each directory by its path below the root.
+    """ "file" for a temporary file, "name" for a final name, "answer" for what was sent to a peer, and a directory's path below the root.
 
     Args:
         program: gets the root of its store, which is below `directory`, and `fsync` as arguments.
