@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 EXT_DIR = Path("src/fastscp/_ext")
-MODULES = {"memory", "head", "file_meta", "part10", "dimse", "pdu", "wire", "committer", "files", "tally"}
+MODULES = {"memory", "head", "file_meta", "part10", "dimse", "lookahead", "pdu", "wire", "committer", "files", "tally"}
 
 # Cython writes unused helpers and parameters, and initialises type objects in part.
 WARNINGS = [

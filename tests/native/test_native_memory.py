@@ -14,15 +14,15 @@ import pytest
 from fastscp._ext import pdu
 from fastscp._ext.memory import SEGMENT_SIZES_BYTES, BufferPool
 from reference import traffic
-from reference.driving import native_reader
+from reference.driving import Limits, native_reader
 
 LONG_S = 60.0
 SMALLEST_BYTES, LARGEST_BYTES = SEGMENT_SIZES_BYTES[0], SEGMENT_SIZES_BYTES[-1]
 
 
-def received(pool: BufferPool, pixels: bytes = b"") -> Any:
-    reader = native_reader(pool)
-    stream = traffic.store(1, traffic.data_set(pixels=pixels), pdv_bytes=60_000)
+def received(pool: BufferPool, pixels: bytes = b"", *, pdv_bytes: int = 16_000) -> Any:
+    reader = native_reader(pool, Limits(max_pdu_bytes=pdv_bytes))
+    stream = traffic.store(1, traffic.data_set(pixels=pixels), pdv_bytes=pdv_bytes)
     assert reader.feed(stream) == (pdu.STORE, len(stream))
     return reader.take_instance()
 
@@ -52,6 +52,24 @@ def test_segments_double(size: int, segments: int) -> None:
     assert pool.in_use_bytes == sum(sizes)
     instance.release()
     assert pool.in_use_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("pdv_bytes", "sizes"),
+    [
+        (16_384, [65536, 131072, 262144]),
+        (16_385, [65536, 131072, 262144]),
+        (32_769, [65536, 262144, 524288]),
+        (131_072, [65536, 524288]),
+        (131_073, [65536, 1048576]),
+        (400_000, [65536, 1048576]),
+    ],
+)
+def test_a_segment_has_room_for_several_pdus(pdv_bytes: int, sizes: list[int]) -> None:
+    pool = BufferPool(1 << 26, keep_bytes=0)
+    instance = received(pool, bytes(450_000), pdv_bytes=pdv_bytes)
+    assert pool.in_use_bytes == sum(sizes)
+    instance.release()
 
 
 @pytest.mark.parametrize("keep_bytes", [0, SMALLEST_BYTES, 3 * SMALLEST_BYTES, 1 << 20, 1 << 30])

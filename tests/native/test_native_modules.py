@@ -12,7 +12,7 @@ import pytest
 
 import fastscp._ext
 
-MODULES = ["memory", "head", "file_meta", "part10", "dimse", "pdu", "wire", "committer", "files", "tally"]
+MODULES = ["memory", "head", "file_meta", "part10", "dimse", "lookahead", "pdu", "wire", "committer", "files", "tally"]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 

@@ -20,6 +20,8 @@ from tests.peers.part10 import read_part10
 from tests.peers.raw_scu import RawScu
 
 MIB = 1 << 20
+BUDGET_BYTES = 4 * MIB - (128 << 10)
+"""3.9 MB in PDUs of 60 kB hold all of it but 64 KiB: 64, 256, 512 and three times 1024 KiB."""
 
 
 class StoppingStore(FileStore):
@@ -80,7 +82,7 @@ def request(made: Made) -> bytes:
 def test_one_sender_waits_for_the_other_and_is_then_refused(tmp_path: Path) -> None:
     store = StoppingStore(tmp_path)
     first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=1_000_000)
-    options: dict[str, Any] = {"memory_budget_bytes": 4 * MIB, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 0.5}
+    options: dict[str, Any] = {"memory_budget_bytes": BUDGET_BYTES, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 0.5}
     with nothing_left_open(), Running(store=store, **options) as running:
         with store, running.connect() as holder, running.connect() as waiting:
             holder.associate()
@@ -112,7 +114,7 @@ def test_one_sender_waits_for_the_other_and_is_then_refused(tmp_path: Path) -> N
 def test_one_sender_waits_for_the_other_and_is_then_served(tmp_path: Path) -> None:
     store = StoppingStore(tmp_path)
     first, second = make(pixel_bytes=3_900_000), make(pixel_bytes=1_000_000)
-    options: dict[str, Any] = {"memory_budget_bytes": 4 * MIB, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 60.0}
+    options: dict[str, Any] = {"memory_budget_bytes": BUDGET_BYTES, "spill_threshold_bytes": 32 * MIB, "put_timeout_s": 60.0}
     with nothing_left_open(), Running(store=store, **options) as running:
         with store, running.connect() as holder, running.connect() as waiting:
             holder.associate()

@@ -2,6 +2,7 @@
 
 from fastscp._ext.file_meta cimport text_t
 from fastscp._ext.head cimport Head, head_t
+from fastscp._ext.lookahead cimport iovec
 from fastscp._ext.memory cimport BufferPool, segment_t
 
 cdef enum refusal:
@@ -56,7 +57,12 @@ cdef class Instance:
     # As new: for the next instance, where nobody took this one.
     cdef void reset(self) noexcept nogil
     cdef list _views(self, size_t count_bytes)
-    cdef segment_t *grow(self) noexcept nogil
+    # One more segment at the end, NULL where there is none; for PDUs of `pdu_bytes`, 0 where that is not known.
+    cdef segment_t *grow(self, size_t pdu_bytes) noexcept nogil
+    # Where the next `wanted_bytes` go, as far as there is memory and `most` places are enough: how many places.
+    cdef int places(self, iovec *places, int most, size_t wanted_bytes, size_t pdu_bytes, size_t *covered_bytes) noexcept nogil
+    # So many bytes are there now.
+    cdef void filled(self, size_t count_bytes) noexcept nogil
     cdef size_t held_bytes(self) noexcept nogil
     cdef void scan(self, bint last) noexcept nogil
     cdef void set_spill_mark(self) noexcept nogil

@@ -122,10 +122,13 @@ cdef class Instance:
     def __dealloc__(self):
         self.free_segments()
 
-    cdef segment_t *grow(self) noexcept nogil:
-        # Doubling from the smallest: a small instance takes little of the budget, a large one few segments.
+    cdef segment_t *grow(self, size_t pdu_bytes) noexcept nogil:
+        # Doubling from the smallest: a small instance takes little of the budget, a large one few segments. Several PDUs fit
+        # into one, as they are read together.
         # Once it is spilled, small enough that what is written is still in the processor's cache.
         cdef segment_t *segment
+        while self.next_class < SEGMENT_CLASSES - 1 and <size_t>SMALLEST_SEGMENT_BYTES << self.next_class < 4 * pdu_bytes:
+            self.next_class += 1
         while self.next_class and self.dropped_bytes and <size_t>SMALLEST_SEGMENT_BYTES << self.next_class > self.spill_interval // 4:
             self.next_class -= 1
         segment = self.pool.acquire(self.next_class, <void *>self)
@@ -139,6 +142,39 @@ cdef class Instance:
             self.last.next = segment
         self.last = segment
         return segment
+
+    cdef int places(
+        self, iovec *places, int most, size_t wanted_bytes, size_t pdu_bytes, size_t *covered_bytes
+    ) noexcept nogil:
+        cdef segment_t *segment = self.filling
+        cdef size_t piece_bytes
+        cdef int count = 0
+        covered_bytes[0] = 0
+        if segment is not NULL and segment.length_bytes == segment.capacity_bytes:
+            segment = segment.next
+        while covered_bytes[0] < wanted_bytes and count < most:
+            if segment is NULL:
+                segment = self.grow(pdu_bytes)
+                if segment is NULL:
+                    break
+            piece_bytes = min(wanted_bytes - covered_bytes[0], segment.capacity_bytes - segment.length_bytes)
+            places[count].iov_base = segment.data + segment.length_bytes
+            places[count].iov_len = piece_bytes
+            covered_bytes[0] += piece_bytes
+            count += 1
+            segment = segment.next
+        return count
+
+    cdef void filled(self, size_t count_bytes) noexcept nogil:
+        cdef segment_t *segment = self.filling
+        cdef size_t piece_bytes
+        while count_bytes:
+            piece_bytes = min(count_bytes, segment.capacity_bytes - segment.length_bytes)
+            segment.length_bytes += piece_bytes
+            count_bytes -= piece_bytes
+            if count_bytes:
+                segment = segment.next
+        self.filling = segment
 
     cdef size_t held_bytes(self) noexcept nogil:
         return self.meta_bytes + self.received_bytes - self.dropped_bytes

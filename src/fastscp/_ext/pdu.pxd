@@ -1,21 +1,18 @@
 # PDUs and PDVs into messages: see pdu.pyi for the contract.
 #
 # The core is three calls: `targets` says where the next bytes go, whoever has bytes puts them there, `advance` takes note.
-# A socket is read with one scatter read into the targets; `feed` copies. Nothing is ever read ahead of what the
-# headers seen so far promise, except the next header.
+# A socket is read with one scatter read into the targets; `feed` copies. What the headers seen so far promise is read with the next
+# header; `look_ahead` adds places for what may follow that, see lookahead.pxd.
 
 from fastscp._ext.dimse cimport COMMAND_CEILING_BYTES
 from fastscp._ext.file_meta cimport text_t
+from fastscp._ext.lookahead cimport MAX_AHEAD, iovec, lookahead_t
 from fastscp._ext.memory cimport BufferPool
 from fastscp._ext.part10 cimport Instance, refusal, syntax_t
 
-cdef extern from "<sys/uio.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-
 cdef enum:
-    MAX_TARGETS = 6
+    MAX_PROMISED = 6           # places for what the headers seen so far promise
+    MAX_TARGETS = MAX_PROMISED + 2 * MAX_AHEAD
     PDU_HEADER_BYTES = 6
     PDV_HEADER_BYTES = 6
     SCRATCH_BYTES = 65536
@@ -54,6 +51,7 @@ cdef class MessageReader:
     cdef payload kind
     cdef size_t payload_left
     cdef bint fragment_last
+    cdef lookahead_t ahead
     cdef bint dead
     cdef event pending                     # a result that was not taken yet
 
@@ -76,8 +74,10 @@ cdef class MessageReader:
     cdef int reason
     cdef size_t total_bytes
 
-    # Where the next bytes go, at most MAX_TARGETS places; their number, or 0 and an event.
+    # Where the next bytes go, at most MAX_PROMISED places; their number, or 0 and an event.
     cdef int targets(self, iovec *places, event *why_none) noexcept nogil
+    # Adds places for what may come behind these; their new number, at most MAX_TARGETS. Not where something is aside.
+    cdef int look_ahead(self, iovec *places, int count) noexcept nogil
     # `count_bytes` arrived at these places, in order.
     cdef event advance(self, size_t count_bytes) noexcept nogil
     # Goes on with what is already here, after an event was dealt with.
@@ -104,4 +104,7 @@ cdef class MessageReader:
     cdef event _instance_complete(self) noexcept nogil
     cdef void _message_over(self) noexcept nogil
     cdef bint _gather(self, size_t count_bytes) noexcept nogil
+    # Whether the payload of the next header is at the place where payloads of `repeat_bytes` were expected, as far as it came.
+    cdef bint _as_expected(self, size_t repeat_bytes, size_t behind_bytes) noexcept nogil
+    # Notes that payload arrived at its place; how much of `count_bytes` was payload.
     cdef size_t _take_payload(self, size_t count_bytes) noexcept nogil

@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memmove
 from fastscp._ext.dimse cimport command_decode, command_t
 from fastscp._ext.file_meta cimport AE_TITLE_BYTES, UID_BYTES, file_meta_encode, text_set
 from fastscp._ext.head cimport head_start
+from fastscp._ext.lookahead cimport lookahead_free, lookahead_places, lookahead_set_aside
 from fastscp._ext.memory cimport segment_t
 from fastscp._ext.part10 cimport REFUSED_NO_DATA_SET, REFUSED_NO_MEMORY, REFUSED_TOO_LARGE, refusal
 
@@ -81,6 +82,7 @@ cdef class MessageReader:
         free(self.command)
         free(self.gathered)
         free(self.scratch)
+        lookahead_free(&self.ahead)
 
     cdef Instance _new_instance(self):
         cdef Instance instance = Instance.__new__(Instance)
@@ -122,60 +124,34 @@ cdef class MessageReader:
         return what
 
     cdef bint under_way(self) noexcept nogil:
-        return self.header_fill > 0 or self.kind != PAYLOAD_NONE or self.pdu_left > 0 or self.in_message
+        return self.header_fill > 0 or self.kind != PAYLOAD_NONE or self.pdu_left > 0 or self.in_message or self.ahead.aside_left > 0
 
     cdef int _header_need(self) noexcept nogil:
         return PDV_HEADER_BYTES if self.pdu_left else PDU_HEADER_BYTES + PDV_HEADER_BYTES
 
     cdef int targets(self, iovec *places, event *why_none) noexcept nogil:
-        cdef int count = 0
-        cdef size_t covered_bytes = 0
-        cdef size_t piece_bytes
-        cdef segment_t *segment
+        cdef int count = 1
+        cdef size_t covered_bytes = self.payload_left
         why_none[0] = EVENT_NEED_DATA
         if self.kind == PAYLOAD_NONE:
             places[0].iov_base = self.header + self.header_fill
             places[0].iov_len = <size_t>(self._header_need() - self.header_fill)
             return 1
-        if self.kind == PAYLOAD_COMMAND:
+        if self.kind == PAYLOAD_INSTANCE:
+            count = self.current.places(places, MAX_PROMISED - 1, self.payload_left, self.ahead.repeat_bytes, &covered_bytes)
+        elif self.kind == PAYLOAD_COMMAND:
             places[0].iov_base = self.command + self.command_fill
-            covered_bytes = self.payload_left
-            count = 1
-        elif self.kind == PAYLOAD_CONTROL or self.kind == PAYLOAD_OTHER:
-            if not self._gather(self.payload_left):
-                why_none[0] = EVENT_NO_MEMORY
-                return 0
-            places[0].iov_base = self.gathered + self.gathered_fill
-            covered_bytes = self.payload_left
-            count = 1
         elif self.kind == PAYLOAD_DISCARD:
             places[0].iov_base = self.scratch
             covered_bytes = min(self.payload_left, <size_t>SCRATCH_BYTES)
-            count = 1
+        elif self._gather(self.payload_left):
+            places[0].iov_base = self.gathered + self.gathered_fill
         else:
-            segment = self.current.filling
-            while covered_bytes < self.payload_left and count < MAX_TARGETS - 1:
-                if segment is NULL or segment.length_bytes == segment.capacity_bytes:
-                    segment = segment.next if segment is not NULL else NULL
-                    if segment is NULL:
-                        segment = self.current.grow()
-                    if segment is NULL:
-                        break
-                piece_bytes = min(self.payload_left - covered_bytes, segment.capacity_bytes - segment.length_bytes)
-                places[count].iov_base = segment.data + segment.length_bytes
-                places[count].iov_len = piece_bytes
-                covered_bytes += piece_bytes
-                count += 1
-                if covered_bytes < self.payload_left:
-                    segment = segment.next if segment.next is not NULL else self.current.grow()
-                    if segment is NULL:
-                        break
-            if count == 0:
-                why_none[0] = EVENT_NO_MEMORY
-                return 0
-            if covered_bytes < self.payload_left:
-                return count
-        if count == 1 and self.kind != PAYLOAD_INSTANCE:
+            count = 0
+        if count == 0:
+            why_none[0] = EVENT_NO_MEMORY
+            return 0
+        if self.kind != PAYLOAD_INSTANCE:
             places[0].iov_len = covered_bytes
         # The next header comes with the payload, unless a control PDU ends here: what follows that may never come.
         if covered_bytes == self.payload_left and self.kind != PAYLOAD_CONTROL:
@@ -183,6 +159,33 @@ cdef class MessageReader:
             places[count].iov_len = <size_t>self._header_need()
             count += 1
         return count
+
+    cdef int look_ahead(self, iovec *places, int count) noexcept nogil:
+        # In the segment where the payload ends and below the spill mark, so that nothing of it has to move while all is as expected
+        # (benchmarks: work "ct-null-8", CPU of the receiver 0.86-0.96 of what it is without; 0.8 with FASTSCP_MAX_PDU=16384).
+        cdef segment_t *segment = self.current.last
+        cdef size_t held_bytes = self.current.held_bytes() + self.payload_left
+        cdef size_t room_bytes
+        cdef unsigned char *at
+        if self.kind != PAYLOAD_INSTANCE or not self.ahead.repeat_bytes or self.ahead.aside_left:
+            return count
+        if places[count - 1].iov_base != <void *>self.header or held_bytes >= self.current.spill_mark:
+            return count
+        at = <unsigned char *>places[count - 2].iov_base + places[count - 2].iov_len
+        if not segment.data < at < segment.data + segment.capacity_bytes:
+            return count
+        room_bytes = min(<size_t>(segment.data + segment.capacity_bytes - at), self.current.spill_mark - held_bytes)
+        return lookahead_places(&self.ahead, places, count, at, room_bytes)
+
+    cdef bint _as_expected(self, size_t repeat_bytes, size_t behind_bytes) noexcept nogil:
+        cdef size_t pdu_bytes = _get_be32(self.header + 2)
+        cdef size_t payload_bytes = pdu_bytes - PDV_HEADER_BYTES
+        if self.fragment_last or self.header[0] != PDU_P_DATA or pdu_bytes <= PDV_HEADER_BYTES:
+            return False
+        # Discarding begins with the header of what is too large, and takes the memory.
+        if _get_be32(self.header + PDU_HEADER_BYTES) != payload_bytes + 2 or payload_bytes > self.max_instance - self.current.received_bytes:
+            return False
+        return payload_bytes == repeat_bytes or behind_bytes <= min(payload_bytes, repeat_bytes)
 
     cdef bint _gather(self, size_t count_bytes) noexcept nogil:
         cdef size_t needed_bytes = self.gathered_fill + count_bytes
@@ -197,11 +200,7 @@ cdef class MessageReader:
         return True
 
     cdef size_t _take_payload(self, size_t count_bytes) noexcept nogil:
-        # Notes that payload arrived at its place; returns how much of `count_bytes` was payload.
         cdef size_t taken_bytes = min(count_bytes, self.payload_left)
-        cdef size_t left_bytes = taken_bytes
-        cdef size_t piece_bytes
-        cdef segment_t *segment
         self.payload_left -= taken_bytes
         if self.kind == PAYLOAD_COMMAND:
             self.command_fill += taken_bytes
@@ -210,32 +209,41 @@ cdef class MessageReader:
         else:
             self.current.received_bytes += taken_bytes
             if self.kind == PAYLOAD_INSTANCE:
-                segment = self.current.filling
-                while left_bytes:
-                    piece_bytes = min(left_bytes, segment.capacity_bytes - segment.length_bytes)
-                    segment.length_bytes += piece_bytes
-                    left_bytes -= piece_bytes
-                    if left_bytes:
-                        segment = segment.next
-                self.current.filling = segment
+                self.current.filled(taken_bytes)
         return taken_bytes
 
     cdef event advance(self, size_t count_bytes) noexcept nogil:
+        cdef size_t repeat_bytes = self.ahead.repeat_bytes
+        cdef int ahead = -1        # the first header is at its place already
+        cdef segment_t *segment
         cdef event what
         self.total_bytes += count_bytes
         if self.kind == PAYLOAD_NONE:
             self.header_fill += <int>count_bytes
             return self._read_header()
-        count_bytes -= self._take_payload(count_bytes)
-        if self.payload_left:
-            return self._check_spill()
-        self.header_fill = <int>count_bytes
-        what = self._fragment_complete()
-        if what == EVENT_NEED_DATA and self.kind == PAYLOAD_NONE:
-            what = self._read_header()
-        if what == EVENT_NEED_DATA:
-            what = self._check_spill()
-        return what
+        while True:
+            count_bytes -= self._take_payload(count_bytes)
+            if self.payload_left:
+                return self._check_spill()
+            self.header_fill = <int>min(count_bytes, <size_t>self._header_need())
+            if ahead >= 0:
+                memcpy(self.header, self.ahead.headers[ahead], self.header_fill)
+            ahead += 1
+            count_bytes -= <size_t>self.header_fill
+            if count_bytes and not self._as_expected(repeat_bytes, count_bytes):
+                # Now: the segments may leave with the fragment or the header.
+                segment = self.current.filling
+                if not lookahead_set_aside(&self.ahead, segment.data + segment.length_bytes, ahead, repeat_bytes, count_bytes):
+                    return self._fail("out of memory", 0)
+                self.total_bytes -= count_bytes
+                count_bytes = 0
+            what = self._fragment_complete()
+            if what == EVENT_NEED_DATA and self.kind == PAYLOAD_NONE:
+                what = self._read_header()
+            if what == EVENT_NEED_DATA:
+                what = self._check_spill()
+            if what != EVENT_NEED_DATA or count_bytes == 0:
+                return what
 
     cdef event _check_spill(self) noexcept nogil:
         if not self.storing or self.discarding or self.begin_pending:
@@ -334,6 +342,7 @@ cdef class MessageReader:
         self.message_context = context
         self.fragment_last = control & PDV_LAST
         self.payload_left = item_bytes - 2
+        self.ahead.repeat_bytes = 0
         if not self.expect_data_set:
             self.kind = PAYLOAD_COMMAND
             if self.payload_left > COMMAND_CEILING_BYTES - self.command_fill:
@@ -348,6 +357,8 @@ cdef class MessageReader:
                 if self.scratch is NULL:
                     return self._fail("out of memory", 0)
             self.kind = PAYLOAD_DISCARD if self.discarding else PAYLOAD_INSTANCE
+            if self.pdu_left == 0 and not self.fragment_last:
+                self.ahead.repeat_bytes = self.payload_left
         if self.payload_left == 0:
             return self._fragment_complete()
         return EVENT_NEED_DATA
@@ -399,7 +410,7 @@ cdef class MessageReader:
         return self._begin_instance()
 
     cdef event _begin_instance(self) noexcept nogil:
-        cdef segment_t *segment = self.current.grow()
+        cdef segment_t *segment = self.current.grow(0)
         self.begin_pending = segment is NULL
         if self.begin_pending:
             return EVENT_NO_MEMORY

@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastscp._ext.dimse cimport response_encode
+from fastscp._ext.lookahead cimport iovec, lookahead_take_aside
 from fastscp._ext.part10 cimport Instance, name_t
 from fastscp._ext.pdu cimport (
     EVENT_CLOSED,
@@ -22,7 +23,6 @@ from fastscp._ext.pdu cimport (
     EVENT_TIMEOUT_STALLED,
     EVENT_WOKEN,
     MAX_TARGETS,
-    iovec,
 )
 
 cdef extern from *:
@@ -184,7 +184,11 @@ cdef class Wire:
             message.msg_iovlen = self.reader.targets(places, &what)
             if message.msg_iovlen == 0:
                 break
-            received = recvmsg(self.fd, &message, MSG_DONTWAIT)
+            if self.reader.ahead.aside_left:
+                received = <ssize_t>lookahead_take_aside(&self.reader.ahead, places, <int>message.msg_iovlen)
+            else:
+                message.msg_iovlen = self.reader.look_ahead(places, <int>message.msg_iovlen)
+                received = recvmsg(self.fd, &message, MSG_DONTWAIT)
             if received > 0:
                 what = self.reader.advance(<size_t>received)
                 if what == EVENT_SPILL and self.reader.current.spill_unasked():
