@@ -13,6 +13,10 @@ from types import TracebackType
 MARGIN_BYTES = 512 << 20
 """So much is free at any time: more than receivers write between two looks."""
 
+PAGE_LISTS = Path("/proc/sys/vm/percpu_pagelist_high_fraction")
+SHORT_PAGE_LISTS = "5000"
+"""So small a part of all memory is what a processor keeps of free pages for itself: 2 MB of 24 GB instead of up to 1 GB."""
+
 LOOK_S = 0.002
 BLOCK_BYTES = 1 << 20
 
@@ -73,3 +77,23 @@ class Reservoir:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._path.unlink()
         os.close(self._fd)
+
+
+@contextmanager
+def short_page_lists(setting: Path = PAGE_LISTS) -> Iterator[bool]:
+    """Lets what one processor frees be there for the others. Leaves the setting as it was; gives whether it may set it (root may).
+
+    Linux keeps freed pages on a list of the processor that freed them, and the list grows with use. A receiver on another processor
+    would get pages that the host has to find first. Measured with the work "ct-file-1", 9 samples of each: 0.24-0.50 ms of CPU per
+    instance, and 0.23-0.26 ms with short lists.
+    """
+    try:
+        before = setting.read_text()
+        setting.write_text(SHORT_PAGE_LISTS)
+    except OSError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        setting.write_text(before)

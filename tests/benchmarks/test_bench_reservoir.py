@@ -3,12 +3,13 @@
 Enters: sizes, and files beside. Leaves: a file that shrinks. Never: more than the margin and some 100 MB.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from benchmarks import reservoir as module
-from benchmarks.reservoir import BLOCK_BYTES, Reservoir
+from benchmarks.reservoir import BLOCK_BYTES, SHORT_PAGE_LISTS, Reservoir, short_page_lists
 from tests.peers.server import wait_until
 
 MIB = 1 << 20
@@ -46,3 +47,18 @@ def test_what_is_used_is_what_the_file_system_says(monkeypatch: pytest.MonkeyPat
         before_bytes = reservoir._used_bytes()
         reservoir.fill(64 * BLOCK_BYTES)
         assert reservoir._used_bytes() - before_bytes >= 32 * BLOCK_BYTES
+
+
+def test_the_page_lists_are_short_for_a_while(tmp_path: Path) -> None:
+    setting = tmp_path / "percpu_pagelist_high_fraction"
+    setting.write_text("0\n")
+    with suppress(KeyboardInterrupt), short_page_lists(setting) as short:
+        assert short
+        assert setting.read_text() == SHORT_PAGE_LISTS
+        raise KeyboardInterrupt
+    assert setting.read_text() == "0\n"
+
+
+def test_page_lists_that_may_not_be_set_are_left(tmp_path: Path) -> None:
+    with short_page_lists(tmp_path / "none") as short:
+        assert not short
