@@ -114,6 +114,14 @@ def stretched(chance: random.Random, parts: list[bytes], part: int) -> bytes:
     return parts[part] + bytes(max(0, limit - sum(len(other) + 4 for other in parts)))
 
 
+def evened(chance: random.Random, pdv: bytes) -> list[Pdu]:
+    """The PDV in PDUs of one length, but for the last."""
+    size = chance.choice([1, 2, 12, 100, 1000, 5000])
+    pieces = [pdv[at : at + size] for at in range(2, len(pdv), size)][:500]
+    controls = [pdv[1] & ~2] * (len(pieces) - 1) + [pdv[1]]
+    return [(4, [bytes([pdv[0], control]) + piece]) for control, piece in zip(controls, pieces, strict=True)]
+
+
 def reshape(chance: random.Random, stream: bytes, other: bytes) -> bytes:
     """A change to PDUs, PDVs or the payload of one, with all lengths right again."""
     pdus = split(stream)
@@ -138,6 +146,8 @@ def reshape(chance: random.Random, stream: bytes, other: bytes) -> bytes:
             pdus[place] = (RAW, [to_bytes((pdu_type, parts), chance.randrange(1, 8))])
         elif kind == 6 and pdu_type == 4 and parts and len(parts[part]) >= 2:
             pdus[place] = (pdu_type, [*parts[:part], stretched(chance, parts, part), *parts[part + 1 :]])
+        elif kind == 7 and pdu_type == 4 and parts and len(parts[part]) > 2:
+            pdus[place : place + 1] = [(pdu_type, [one]) for one in parts[:part]] + evened(chance, parts[part])
         elif pdu_type == 4 and parts and len(parts[part]) >= 2:
             pdus[place] = (pdu_type, [*parts[:part], *change_pdv(chance, parts[part], other), *parts[part + 1 :]])
     return b"".join(map(to_bytes, pdus))[:CEILING_BYTES]
