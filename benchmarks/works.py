@@ -108,8 +108,8 @@ S3_WORKS = (
 WORKS = {
     work.name: work
     for work in (
-        Work("ct-null-1", "CT, null store, 1 association", "stores", "ct", NULL),
-        Work("ct-null-8", "CT, null store, 8 associations", "stores", "ct", (*NULL, "pynetdicom-file"), associations=8),
+        Work("ct-null-1", "CT, null store, 1 association", "stores", "ct", NULL, most=60_000),
+        Work("ct-null-8", "CT, null store, 8 associations", "stores", "ct", (*NULL, "pynetdicom-file"), associations=8, most=60_000),
         Work("ct-file-1", "CT, file store, 1 association", "stores", "ct", (*FILE, "dcmtk-nodelay"), most=4_000),
         Work("ct-file-8", "CT, file store, 8 associations", "stores", "ct", FILE_8, associations=8, most=6_000),
         Work("small-file-1", "Small, file store, 1 association", "stores", "small", (*FILE, "dcmtk-nodelay"), most=40_000),
