@@ -5,6 +5,9 @@ from fastscp._ext.head cimport Head, head_t
 from fastscp._ext.lookahead cimport iovec
 from fastscp._ext.memory cimport BufferPool, segment_t
 
+cdef enum:
+    PDUS_IN_A_SEGMENT = 4              # so many fit at least, as they are read together
+
 cdef enum refusal:
     REFUSED_NOT, REFUSED_NO_DATA_SET, REFUSED_TOO_LARGE, REFUSED_NO_MEMORY
 

@@ -123,11 +123,10 @@ cdef class Instance:
         self.free_segments()
 
     cdef segment_t *grow(self, size_t pdu_bytes) noexcept nogil:
-        # Doubling from the smallest: a small instance takes little of the budget, a large one few segments. Several PDUs fit
-        # into one, as they are read together.
+        # Doubling from the smallest: a small instance takes little of the budget, a large one few segments.
         # Once it is spilled, small enough that what is written is still in the processor's cache.
         cdef segment_t *segment
-        while self.next_class < SEGMENT_CLASSES - 1 and <size_t>SMALLEST_SEGMENT_BYTES << self.next_class < 4 * pdu_bytes:
+        while self.next_class < SEGMENT_CLASSES - 1 and <size_t>SMALLEST_SEGMENT_BYTES << self.next_class < PDUS_IN_A_SEGMENT * pdu_bytes:
             self.next_class += 1
         while self.next_class and self.dropped_bytes and <size_t>SMALLEST_SEGMENT_BYTES << self.next_class > self.spill_interval // 4:
             self.next_class -= 1

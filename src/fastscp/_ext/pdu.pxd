@@ -6,7 +6,7 @@
 
 from fastscp._ext.dimse cimport COMMAND_CEILING_BYTES
 from fastscp._ext.file_meta cimport text_t
-from fastscp._ext.lookahead cimport MAX_AHEAD, iovec, lookahead_t
+from fastscp._ext.lookahead cimport HEADERS_BYTES, MAX_AHEAD, iovec, lookahead_t
 from fastscp._ext.memory cimport BufferPool
 from fastscp._ext.part10 cimport Instance, refusal, syntax_t
 
@@ -45,7 +45,7 @@ cdef class MessageReader:
     cdef syntax_t *syntaxes                # owned; 256 entries once established
 
     # The header that is being read: a PDU header and a PDV header, or a PDV header alone.
-    cdef unsigned char header[PDU_HEADER_BYTES + PDV_HEADER_BYTES]
+    cdef unsigned char header[HEADERS_BYTES]
     cdef int header_fill
     cdef size_t pdu_left                   # bytes of the current P-DATA-TF behind the headers read so far
     cdef payload kind

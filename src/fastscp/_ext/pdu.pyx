@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memmove
 from fastscp._ext.dimse cimport command_decode, command_t
 from fastscp._ext.file_meta cimport AE_TITLE_BYTES, UID_BYTES, file_meta_encode, text_set
 from fastscp._ext.head cimport head_start
-from fastscp._ext.lookahead cimport lookahead_free, lookahead_places, lookahead_set_aside
+from fastscp._ext.lookahead cimport HEADERS_BYTES, lookahead_free, lookahead_places, lookahead_set_aside
 from fastscp._ext.memory cimport segment_t
 from fastscp._ext.part10 cimport REFUSED_NO_DATA_SET, REFUSED_NO_MEMORY, REFUSED_TOO_LARGE, refusal
 
@@ -127,7 +127,7 @@ cdef class MessageReader:
         return self.header_fill > 0 or self.kind != PAYLOAD_NONE or self.pdu_left > 0 or self.in_message or self.ahead.aside_left > 0
 
     cdef int _header_need(self) noexcept nogil:
-        return PDV_HEADER_BYTES if self.pdu_left else PDU_HEADER_BYTES + PDV_HEADER_BYTES
+        return PDV_HEADER_BYTES if self.pdu_left else HEADERS_BYTES
 
     cdef int targets(self, iovec *places, event *why_none) noexcept nogil:
         cdef int count = 1
@@ -296,7 +296,7 @@ cdef class MessageReader:
         if pdu_type == PDU_P_DATA:
             if length_bytes < PDV_HEADER_BYTES or length_bytes > 2 * self.max_pdu + PDU_TOLERANCE_BYTES:
                 return self._fail("the length of a P-DATA-TF is out of bounds", REASON_INVALID_PARAMETER)
-            if self.header_fill == PDU_HEADER_BYTES + PDV_HEADER_BYTES:
+            if self.header_fill == HEADERS_BYTES:
                 self.pdu_left = length_bytes
                 self.header_fill = PDV_HEADER_BYTES
                 memmove(self.header, self.header + PDU_HEADER_BYTES, PDV_HEADER_BYTES)
